@@ -1,0 +1,131 @@
+//! What a committed transaction looks like inside Rowcast: positions, rows and their text.
+//!
+//! Plain data. No I/O, no JSON for clients, no catalog: a change knows the names and type oids that came with it
+//! in the WAL and nothing else. Both decoders (`replication::wal2json` and, later, pgoutput) produce these types.
+
+mod lsn;
+mod row;
+
+pub use lsn::{InvalidLsn, Lsn};
+pub use row::{Layout, LayoutColumn, Row, RowBuilder, Value};
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+/// A table's schema and name as the catalog spells them: unquoted, case kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TableName {
+    /// Schema, for example `public`.
+    pub schema: Arc<str>,
+    /// Relation name without the schema.
+    pub table: Arc<str>,
+}
+
+impl TableName {
+    /// Builds a name from its two parts.
+    pub fn new(schema: &str, table: &str) -> Self {
+        Self {
+            schema: Arc::from(schema),
+            table: Arc::from(table),
+        }
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.table)
+    }
+}
+
+/// What happened to a row (or, for `Truncate`, to a whole table).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// A new row; `Change::new` is set.
+    Insert,
+    /// A new version of a row; `Change::new` is set, `Change::old` as the replica identity carries it.
+    Update,
+    /// A removed row; `Change::old` holds what the replica identity carries.
+    Delete,
+    /// The table was emptied; neither row is set.
+    Truncate,
+}
+
+impl Action {
+    /// The name on the wire: `INSERT`, `UPDATE`, `DELETE` or `TRUNCATE`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Insert => "INSERT",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Truncate => "TRUNCATE",
+        }
+    }
+}
+
+/// One row change of a committed transaction.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Position of the change's own WAL record (not of its commit).
+    pub lsn: Lsn,
+    /// Insert, update, delete or truncate.
+    pub action: Action,
+    /// The table, by the name it had when the change was decoded.
+    pub table: TableName,
+    /// The new row version. Unchanged TOAST columns are absent or [`Value::Unchanged`].
+    pub new: Option<Row>,
+    /// The old row as far as the replica identity carries it: key columns, or the whole row under FULL.
+    pub old: Option<Row>,
+    /// Bytes this change took on the replication stream; the 1 MiB rule of `postgres_changes` counts these.
+    pub wire_bytes: usize,
+}
+
+/// What every change of one transaction shares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// Transaction id, modulo 2^32 as Postgres prints it.
+    pub xid: u32,
+    /// End of the commit record: once this is confirmed, the transaction is not sent again.
+    pub end_lsn: Lsn,
+    /// Commit time in microseconds since the Unix epoch.
+    pub commit_micros: i64,
+}
+
+/// What the replication stream hands to the feed, in stream order.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A committed transaction starts; its changes follow, then exactly one [`Event::Commit`].
+    Begin(Arc<Transaction>),
+    /// A row change of the transaction that was begun last.
+    Change(Change),
+    /// A logical message (`pg_logical_emit_message`), transactional ones in their place within the transaction.
+    Message {
+        /// The prefix its sender gave it.
+        prefix: String,
+        /// Its content as text.
+        content: String,
+    },
+    /// The transaction that was begun last is complete.
+    Commit(Arc<Transaction>),
+    /// Everything committed before this position has been handed over (from a keepalive).
+    Position(Lsn),
+    /// From here on the stream carries the changes of these tables, starting behind the position that was handed over
+    /// last: what came between that position and this event comes again.
+    Tables(Arc<BTreeSet<TableName>>),
+    /// The state of the stream itself changed.
+    Stream(StreamState),
+}
+
+/// Whether changes are flowing, as operators and subscribers see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamState {
+    /// Not connected yet; nothing has been tried.
+    Starting,
+    /// Connected and streaming.
+    Live,
+    /// The connection is gone or was refused and is being retried; the text says why and what to do.
+    Interrupted(String),
+    /// The stream came back at a place that does not continue the old one (slot recreated, other system or
+    /// timeline): changes may have been missed. The text says why.
+    Reset(String),
+}

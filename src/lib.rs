@@ -1,0 +1,12 @@
+//! Rowcast: committed Postgres rows, judged by the database's own row-level policies, live in front of people.
+//!
+//! A row change flows down the modules below in this order, and a client's message flows up from `transport` to
+//! `session`; `docs/ARCHITECTURE.md` tells the walk. Each module imports only from those above it in this list.
+
+pub mod secret;
+pub mod shutdown;
+pub mod telemetry;
+
+pub mod change;
+pub mod topic;
+

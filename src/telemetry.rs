@@ -1,0 +1,144 @@
+//! Metrics: every name, label and meaning in one place. `docs/METRICS.md` is checked against [`DESCRIPTIONS`].
+//!
+//! Names carry their unit; labels have few values (never a topic, table row, user or token).
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// One label, `reason` or the like, with a value from a fixed set.
+pub type Label = [(&'static str, &'static str); 1];
+
+macro_rules! metrics {
+    ($( $(#[doc = $doc:literal])+ $field:ident : $kind:ty = $name:literal, $new:expr; )+) => {
+        /// Every metric of one server. Counters end in `_total` on the wire.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $( $(#[doc = $doc])+ pub $field: $kind, )+
+        }
+
+        /// Name as exported and help text of every metric.
+        pub const DESCRIPTIONS: &[(&str, &str)] = &[ $( ($name, concat!($($doc),+)), )+ ];
+
+        impl Metrics {
+            /// Fresh metrics, all zero.
+            pub fn new() -> Arc<Self> {
+                let mut registry = Registry::default();
+                $(
+                    let $field: $kind = $new;
+                    // The library adds the dot that ends a help text and the `_total` of a counter.
+                    let help = concat!($($doc),+).trim().trim_end_matches('.');
+                    registry.register($name.trim_end_matches("_total"), help, $field.clone());
+                )+
+                Arc::new(Self { registry, $($field,)+ })
+            }
+        }
+    };
+}
+
+fn seconds() -> Histogram {
+    Histogram::new([
+        0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    ])
+}
+
+metrics! {
+    /// WebSocket connections open now.
+    connections: Gauge = "rowcast_connections", Gauge::default();
+    /// Connections that ended, by reason.
+    connections_closed: Family<Label, Counter> = "rowcast_connections_closed_total", Family::default();
+    /// Connection attempts refused before the upgrade, by reason.
+    connections_refused: Family<Label, Counter> = "rowcast_connections_refused_total", Family::default();
+    /// Channels joined now.
+    channels: Gauge = "rowcast_channels", Gauge::default();
+    /// Joins answered with an error, by code.
+    joins_refused: Family<Label, Counter> = "rowcast_joins_refused_total", Family::default();
+    /// Frames from clients that were not understood and dropped.
+    frames_malformed: Counter = "rowcast_frames_malformed_total", Counter::default();
+    /// Frames written to clients.
+    frames_sent: Counter = "rowcast_frames_sent_total", Counter::default();
+    /// Bytes of payload written to clients.
+    bytes_sent: Counter = "rowcast_bytes_sent_total", Counter::default();
+    /// Connections closed because their outbox was full.
+    outbox_overflows: Counter = "rowcast_outbox_overflows_total", Counter::default();
+    /// Row changes read from the replication stream.
+    changes: Counter = "rowcast_changes_total", Counter::default();
+    /// Transactions read from the replication stream.
+    transactions: Counter = "rowcast_transactions_total", Counter::default();
+    /// Changes skipped because they had been handed over before a reconnect.
+    changes_repeated: Counter = "rowcast_changes_repeated_total", Counter::default();
+    /// Messages on the replication stream that could not be decoded.
+    changes_undecodable: Counter = "rowcast_changes_undecodable_total", Counter::default();
+    /// Bytes read from the replication stream.
+    replication_bytes: Counter = "rowcast_replication_bytes_total", Counter::default();
+    /// Times the replication connection was lost or refused.
+    replication_interruptions: Counter = "rowcast_replication_interruptions_total", Counter::default();
+    /// Whether the replication stream is live (1) or not (0).
+    replication_live: Gauge = "rowcast_replication_live", Gauge::default();
+    /// WAL position handed over to subscribers and confirmed to the slot, in bytes.
+    confirmed_lsn: Gauge = "rowcast_confirmed_lsn_bytes", Gauge::default();
+    /// Seconds between a transaction's commit and its hand-over to the outboxes.
+    commit_to_outbox: Histogram = "rowcast_commit_to_outbox_seconds", seconds();
+    /// Subscriptions to row changes held now.
+    subscriptions: Gauge = "rowcast_subscriptions", Gauge::default();
+    /// Subscriptions refused, by reason.
+    subscriptions_refused: Family<Label, Counter> = "rowcast_subscriptions_refused_total", Family::default();
+    /// Change messages put into outboxes.
+    deliveries: Counter = "rowcast_deliveries_total", Counter::default();
+    /// Verdicts on (row, class of subscribers), by outcome.
+    verdicts: Family<Label, Counter> = "rowcast_policy_verdicts_total", Family::default();
+    /// Round trips to Postgres for verdicts.
+    judge_calls: Counter = "rowcast_policy_judge_calls_total", Counter::default();
+    /// Seconds that one such round trip took.
+    judge_seconds: Histogram = "rowcast_policy_judge_seconds", seconds();
+    /// Times the catalog (tables, columns, grants, policies) was read.
+    catalog_reads: Counter = "rowcast_catalog_reads_total", Counter::default();
+    /// Times reading the catalog failed; the previous one stays in force.
+    catalog_failures: Counter = "rowcast_catalog_failures_total", Counter::default();
+}
+
+impl Metrics {
+    /// The exposition text (OpenMetrics 1.0).
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_and_labels_are_exported_under_their_described_names() {
+        let metrics = Metrics::new();
+        metrics
+            .connections_closed
+            .get_or_create(&[("reason", "client")])
+            .inc();
+        metrics.changes.inc_by(3);
+        let text = metrics.render();
+        for line in [
+            "rowcast_connections_closed_total{reason=\"client\"} 1",
+            "rowcast_changes_total 3",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = DESCRIPTIONS.iter().map(|(name, _)| name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), DESCRIPTIONS.len());
+    }
+}

@@ -3,6 +3,7 @@
 //! A row change flows down the modules below in this order, and a client's message flows up from `transport` to
 //! `session`; `docs/ARCHITECTURE.md` tells the walk. Each module imports only from those above it in this list.
 
+pub mod config;
 pub mod secret;
 pub mod shutdown;
 pub mod telemetry;

@@ -1,0 +1,177 @@
+//! The table. What stands here is also what `--help` and `docs/CONFIG.md` say.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::error::Problem;
+use super::load::Values;
+use super::table::{Section, Setting, Unit, settings};
+use super::value::{FromText, JsonObject, LogFormat, SslMode, UnjudgedDeletes};
+use crate::secret::Secret;
+
+settings! {
+    /// Where clients connect.
+    listen: Listen {
+        /// Address to listen on. 0.0.0.0 means every IPv4 interface, :: every interface.
+        host: String = "0.0.0.0";
+        /// TCP port to listen on; 0 takes a free one.
+        port: u16 = "4000", env "PORT";
+        /// Longest time to let connections drain after SIGTERM or Ctrl-C.
+        shutdown_grace: Duration [Seconds] = "10s";
+    }
+
+    /// The Postgres database to follow.
+    database: Database {
+        /// `postgres://user:password@host:port/name?sslmode=...`. Beats the separate settings below, unless one of
+        /// those comes from a stronger place (flag, then environment, then file).
+        url: Secret = "", env "DATABASE_URL";
+        /// Host name, address, or the directory of a Unix socket.
+        host: String = "127.0.0.1", env "DB_HOST";
+        /// TCP port.
+        port: u16 = "5432", env "DB_PORT";
+        /// Role to log in as. It needs REPLICATION, and to install objects it needs to own the database or be superuser.
+        user: String = "postgres", env "DB_USER";
+        /// Password of that role.
+        password: Secret = "", env "DB_PASSWORD";
+        /// Name of the database.
+        name: String = "postgres", env "DB_NAME";
+        /// How TLS is used, with libpq's meaning. `true` is read as `require`, `false` as `disable`.
+        sslmode: SslMode = "prefer", env "DB_SSL";
+        /// PEM file of the certificate authorities to trust; the system's when unset.
+        sslrootcert: Option<PathBuf> = "", env "DB_SSL_CA_CERT";
+        /// Longest time for one attempt to connect and log in.
+        connect_timeout: Duration [Seconds] = "10s";
+        /// Longest time for one of our own statements (not for the judging of rows: see policy.timeout).
+        statement_timeout: Duration [Seconds] = "10s";
+        /// Connections kept for the catalog and for subscribing.
+        pool_size: usize = "2", env "DB_POOL_SIZE";
+        /// Create the objects of the `realtime` and `auth` schemas and the publication where they are missing.
+        install_objects: bool = "true";
+        /// Create the roles anon, authenticated and service_role where they are missing.
+        create_roles: bool = "true";
+        /// How often tables, columns, grants and policies are read again when nothing announced a change.
+        catalog_interval: Duration [Seconds] = "10s";
+    }
+
+    /// The replication stream.
+    replication: Replication {
+        /// Name of the logical replication slot. Two servers on one database need two names.
+        slot: String = "rowcast";
+        /// Added to the slot's name, after an underscore.
+        slot_suffix: String = "", env "SLOT_NAME_SUFFIX";
+        /// Publication whose tables are followed.
+        publication: String = "supabase_realtime";
+        /// Make a new slot when Postgres has invalidated ours. Rows committed in between are then not delivered.
+        recreate_lost_slot: bool = "false";
+        /// End the other connection when the slot is in use, instead of waiting for it.
+        takeover: bool = "false";
+        /// Most row changes handed on at once; larger transactions go on in several parts.
+        batch_changes: usize = "1000";
+        /// Most bytes of row changes handed on at once.
+        batch_bytes: usize [Bytes] = "4MiB";
+        /// First wait before connecting again; doubles from there, with jitter.
+        retry_min: Duration [Milliseconds] = "250ms";
+        /// Longest wait before connecting again.
+        retry_max: Duration [Milliseconds] = "15s";
+    }
+
+    /// Who may see which row.
+    policy: Policy {
+        /// Longest time Postgres may take to judge a batch of rows; whoever is undecided then does not get the row.
+        timeout: Duration [Milliseconds] = "2s";
+        /// Connections kept for judging.
+        pool_size: usize = "4";
+        /// Most (row, subscriber) pairs asked for in one round trip.
+        batch_size: usize = "1000";
+        /// What to send of a DELETE where the replica identity does not carry the columns that policies read:
+        /// the key only (`key`), or nothing (`deny`).
+        unjudged_deletes: UnjudgedDeletes = "key";
+    }
+
+    /// How tokens are verified. At least one key is needed.
+    auth: Auth {
+        /// Secret of HS256, HS384 and HS512 tokens.
+        jwt_secret: Secret = "", env "API_JWT_SECRET";
+        /// A second secret that is accepted as well, while the first is being replaced.
+        jwt_secret_next: Secret = "", env "API_JWT_SECRET_NEXT";
+        /// JSON Web Key Set as text, `{"keys": [...]}`.
+        jwks: Secret = "", env "API_JWT_JWKS";
+        /// File with a JSON Web Key Set. Read again when a token names an unknown key.
+        jwks_file: Option<PathBuf> = "";
+        /// URL that answers with a JSON Web Key Set. Read again when a token names an unknown key.
+        jwks_url: String = "";
+        /// Shortest time between two readings of that file or URL.
+        jwks_min_interval: Duration [Seconds] = "10s";
+        /// Age at which that file or URL is read again although no key is missing.
+        jwks_max_age: Duration [Seconds] = "10m";
+        /// Longest time for one reading.
+        jwks_timeout: Duration [Seconds] = "5s";
+        /// Claims that every token must carry with exactly this value, `{"iss": "..."}`.
+        required_claims: JsonObject = "{}", env "JWT_CLAIM_VALIDATORS";
+    }
+
+    /// What a connection and its client may do, and when it is answered.
+    session: Session {
+        /// A connection that sends nothing for this long is closed. Clients send a heartbeat every 25 seconds.
+        idle_timeout: Duration [Seconds] = "60s";
+        /// A connection that takes no bytes for this long is closed.
+        write_timeout: Duration [Seconds] = "30s";
+        /// A connection that has left its last channel is closed after this time.
+        no_channel_timeout: Duration [Seconds] = "10m", env "NO_CHANNEL_TIMEOUT_IN_MS";
+        /// Wait before a refused connection is answered, against storms of clients that come back at once.
+        connect_error_backoff: Duration [Milliseconds] = "2s", env "CONNECT_ERROR_BACKOFF_MS";
+        /// Wait before a refused join is answered. Clients give up on a join after 10 seconds.
+        channel_error_backoff: Duration [Milliseconds] = "5s", env "CHANNEL_ERROR_BACKOFF_MS";
+        /// Longest wait for a subscription to become live before the client is told that it is not yet.
+        join_wait: Duration [Milliseconds] = "4s";
+    }
+
+    /// Bounds. Each has an answer for whoever reaches it.
+    limits: Limits {
+        /// Open connections.
+        connections: usize = "16384", env "MAX_CONNECTIONS";
+        /// Connections that have joined at least one channel.
+        joined_connections: usize = "16384", env "TENANT_MAX_CONCURRENT_USERS";
+        /// Channels joined on one connection.
+        channels_per_connection: usize = "100", env "TENANT_MAX_CHANNELS_PER_CLIENT";
+        /// Joins per second over all connections, as the average of a minute.
+        joins_per_second: usize = "500", env "TENANT_MAX_JOINS_PER_SECOND";
+        /// Row subscriptions (entries of `postgres_changes`) on one channel.
+        bindings_per_channel: usize = "100";
+        /// Values in the list of an `in` filter.
+        in_list_values: usize = "100";
+        /// Frame from a client.
+        frame_bytes: usize [Bytes] = "5000000";
+        /// A row above this goes out without its values and with an error.
+        record_bytes: usize [Bytes] = "1MiB";
+        /// Frames waiting for one connection; one more closes it, and the client comes back.
+        outbox_frames: usize = "4096";
+        /// Bytes waiting for one connection; the same.
+        outbox_bytes: usize [Bytes] = "8MiB";
+    }
+
+    /// What is written to standard error.
+    log: Log {
+        /// error, warn, info, debug or trace; or directives such as `info,rowcast::replication=debug`.
+        level: String = "info", env "LOG_LEVEL";
+        /// Lines for people (`text`) or for machines (`json`).
+        format: LogFormat = "text";
+    }
+
+    /// `GET /metrics`.
+    metrics: Metrics {
+        /// Bearer token that the reader of metrics must show; open to everybody when unset.
+        token: Secret = "";
+    }
+}
+
+impl Replication {
+    /// The slot's whole name.
+    pub fn slot_name(&self) -> String {
+        if self.slot_suffix.is_empty() {
+            self.slot.clone()
+        } else {
+            format!("{}_{}", self.slot, self.slot_suffix)
+        }
+    }
+}

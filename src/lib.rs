@@ -8,6 +8,7 @@ pub mod secret;
 pub mod shutdown;
 pub mod telemetry;
 
+pub mod auth;
 pub mod change;
 pub mod topic;
 

@@ -1,0 +1,136 @@
+//! What a verified token says, and the checks on it that need no key.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::error::TokenError;
+
+/// The claims of a token whose signature, expiry and required fields have been verified.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Claims {
+    /// `role`: the Postgres role that rows are judged as.
+    pub role: Arc<str>,
+    /// `sub`, if it is a string.
+    pub sub: Option<Arc<str>>,
+    /// `exp`: seconds since the Unix epoch.
+    pub exp: i64,
+    /// The whole claims object as JSON text, as policies see it in `request.jwt.claims`.
+    pub json: Arc<str>,
+}
+
+/// Checks times, required claims and the settings' required values at `now` (seconds since the Unix epoch).
+pub(super) fn check(
+    mut claims: Map<String, Value>,
+    required: &Map<String, Value>,
+    now: i64,
+) -> Result<Claims, TokenError> {
+    let exp = match claims.get("exp") {
+        None => return Err(TokenError::MissingClaims),
+        Some(value) => expiry(value, now)?,
+    };
+    if let Some(iat) = claims.get("iat") {
+        let iat = iat.as_f64().and_then(whole).ok_or(TokenError::Malformed)?;
+        claims.insert("iat".to_owned(), iat.into());
+    }
+    for (claim, expected) in required {
+        if claims.get(claim) != Some(expected) {
+            return Err(TokenError::ClaimRejected { claim: claim.clone() });
+        }
+    }
+    let role: Arc<str> = match claims.get("role").and_then(Value::as_str) {
+        Some(role) => role.into(),
+        None => return Err(TokenError::MissingClaims),
+    };
+    let sub = claims.get("sub").and_then(Value::as_str).map(Arc::from);
+    claims.insert("exp".to_owned(), exp.into());
+    Ok(Claims {
+        role,
+        sub,
+        exp,
+        json: Value::Object(claims).to_string().into(),
+    })
+}
+
+fn expiry(value: &Value, now: i64) -> Result<i64, TokenError> {
+    let exact = value.as_f64().ok_or(TokenError::ExpirationInvalid)?;
+    let exp = whole(exact).ok_or(TokenError::ExpirationInvalid)?;
+    // Seconds since 1970 are far below 2^53, where f64 is exact.
+    if exact <= now as f64 {
+        return Err(TokenError::Expired {
+            seconds_ago: now.saturating_sub(exp),
+        });
+    }
+    if exp <= now {
+        return Err(TokenError::ExpirationInvalid);
+    }
+    Ok(exp)
+}
+
+/// The nearest whole number, if it fits.
+fn whole(value: f64) -> Option<i64> {
+    let rounded = value.round();
+    // 2^63, the first value that does not fit.
+    (rounded.abs() < 9_223_372_036_854_775_808.0).then_some(rounded as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn checked(claims: Value, required: Value) -> Result<Claims, TokenError> {
+        let (Value::Object(claims), Value::Object(required)) = (claims, required) else {
+            panic!("objects expected");
+        };
+        check(claims, &required, 1000)
+    }
+
+    #[test]
+    fn keeps_role_sub_and_the_whole_object() {
+        let claims = checked(
+            json!({"role": "authenticated", "sub": "u1", "exp": 2000.4, "iat": 999.9, "x": [1]}),
+            json!({}),
+        )
+        .unwrap();
+        assert_eq!(
+            (&*claims.role, claims.sub.as_deref(), claims.exp),
+            ("authenticated", Some("u1"), 2000)
+        );
+        assert_eq!(
+            &*claims.json,
+            r#"{"exp":2000,"iat":1000,"role":"authenticated","sub":"u1","x":[1]}"#
+        );
+    }
+
+    #[test]
+    fn refuses_by_time_and_by_what_is_missing() {
+        let expired = |exp: Value| checked(json!({"role": "anon", "exp": exp}), json!({})).unwrap_err();
+        assert_eq!(expired(json!(1000)), TokenError::Expired { seconds_ago: 0 });
+        assert_eq!(expired(json!(993)), TokenError::Expired { seconds_ago: 7 });
+        assert_eq!(expired(json!(1000.4)), TokenError::ExpirationInvalid);
+        assert_eq!(expired(json!("2000")), TokenError::ExpirationInvalid);
+        assert_eq!(expired(json!(1e300)), TokenError::ExpirationInvalid);
+        assert_eq!(expired(json!(null)), TokenError::ExpirationInvalid);
+        for claims in [
+            json!({"role": "anon"}),
+            json!({"exp": 2000}),
+            json!({"exp": 2000, "role": 1}),
+        ] {
+            assert_eq!(checked(claims, json!({})), Err(TokenError::MissingClaims));
+        }
+        let iat = checked(json!({"role": "anon", "exp": 2000, "iat": "now"}), json!({}));
+        assert_eq!(iat, Err(TokenError::Malformed));
+    }
+
+    #[test]
+    fn holds_claims_to_the_required_values() {
+        let claims = json!({"role": "anon", "exp": 2000, "iss": "us"});
+        assert!(checked(claims.clone(), json!({"iss": "us"})).is_ok());
+        for required in [json!({"iss": "them"}), json!({"aud": "x"})] {
+            let error = checked(claims.clone(), required).unwrap_err();
+            assert!(matches!(error, TokenError::ClaimRejected { .. }), "{error:?}");
+        }
+    }
+}

@@ -12,3 +12,5 @@ pub mod auth;
 pub mod change;
 pub mod topic;
 
+pub mod protocol;
+

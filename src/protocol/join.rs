@@ -1,0 +1,184 @@
+//! The payload of `phx_join`, and of `access_token`.
+//!
+//! Nothing in it is refused: what cannot be understood counts as not given, as clients of every age expect.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+use super::Binding;
+use super::binding::separate_ids;
+
+/// What a client asks for when it joins a channel.
+#[derive(Clone, Debug, Default)]
+pub struct JoinConfig {
+    /// `config.broadcast`.
+    pub broadcast: BroadcastConfig,
+    /// `config.presence`.
+    pub presence: PresenceConfig,
+    /// `config.private`: access is decided by policies on `realtime.messages`.
+    pub private: bool,
+    /// `config.postgres_changes`, in the client's order; one entry for a legacy join.
+    pub bindings: Vec<Binding>,
+    /// Set if the reply shall wait for the row subscription (`config.postgres_changes_options.wait`).
+    pub wait: Option<Wait>,
+    /// The join had no `config`: the topic names schema, table and filter, and changes are sent bare.
+    pub legacy: bool,
+    /// The user's token; `None` means the one the connection was opened with.
+    pub token: Option<String>,
+}
+
+/// `config.broadcast`.
+#[derive(Clone, Debug, Default)]
+pub struct BroadcastConfig {
+    /// Every broadcast is answered.
+    pub ack: bool,
+    /// `self`: the sender gets its own broadcasts too.
+    pub own: bool,
+    /// Tell when broadcasts from the database are flowing.
+    pub replication_ready: bool,
+    /// `replay`, as the client wrote it; present even if `null`.
+    pub replay: Option<Box<RawValue>>,
+}
+
+/// `config.presence`.
+#[derive(Clone, Debug, Default)]
+pub struct PresenceConfig {
+    /// The client wants `presence_state` and diffs.
+    pub enabled: bool,
+    /// The key it wants to be known by; `None` if missing, null or empty.
+    pub key: Option<String>,
+}
+
+/// `config.postgres_changes_options` with `wait`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// `timeout` in milliseconds, if the client gave one.
+    pub timeout_ms: Option<u64>,
+}
+
+type Object<'a> = BTreeMap<String, &'a RawValue>;
+
+impl JoinConfig {
+    /// Reads a join's payload. `sub_topic` is what a legacy join subscribes to.
+    pub fn parse(sub_topic: &str, payload: &RawValue) -> Self {
+        let payload = object(payload);
+        let token = token(&payload);
+        let Some(config) = payload.get("config") else {
+            return Self {
+                bindings: vec![Binding::legacy(sub_topic)],
+                legacy: true,
+                token,
+                ..Self::default()
+            };
+        };
+        let config = object(config);
+        Self {
+            broadcast: broadcast(&child(&config, "broadcast")),
+            presence: presence(&child(&config, "presence")),
+            private: flag(&config, "private"),
+            bindings: bindings(&config),
+            wait: wait(&child(&config, "postgres_changes_options")),
+            legacy: false,
+            token,
+        }
+    }
+
+    /// The `response` of the ok reply. A legacy join's is empty.
+    pub fn response(&self) -> String {
+        if self.legacy {
+            return "{}".to_owned();
+        }
+        let entries: Vec<_> = self.bindings.iter().map(Binding::echo).collect();
+        format!("{{\"postgres_changes\":[{}]}}", entries.join(","))
+    }
+}
+
+/// The token of an `access_token` event; `None` if it is to be ignored: null, no string, or an `sb_` key.
+pub fn access_token(payload: &RawValue) -> Option<String> {
+    string(&object(payload), "access_token").filter(|token| !is_api_key(token))
+}
+
+fn is_api_key(token: &str) -> bool {
+    token.starts_with("sb_")
+}
+
+/// Which token counts: `user_token` before `access_token`, and neither where what they say first is an API key.
+fn token(payload: &Object<'_>) -> Option<String> {
+    let first = ["access_token", "user_token"].into_iter().find(|key| {
+        payload
+            .get(*key)
+            .is_some_and(|raw| !matches!(raw.get(), "null" | "false"))
+    })?;
+    if string(payload, first).is_some_and(|token| is_api_key(&token)) {
+        return None;
+    }
+    string(payload, "user_token").or_else(|| string(payload, "access_token"))
+}
+
+fn broadcast(config: &Object<'_>) -> BroadcastConfig {
+    BroadcastConfig {
+        ack: flag(config, "ack"),
+        own: flag(config, "self"),
+        replication_ready: flag(config, "replication_ready"),
+        replay: config.get("replay").map(|raw| (*raw).to_owned()),
+    }
+}
+
+fn presence(config: &Object<'_>) -> PresenceConfig {
+    let key = match string(config, "key") {
+        Some(key) => Some(key),
+        // Any other value is a key by its JSON text.
+        None => config
+            .get("key")
+            .map(|raw| raw.get().to_owned())
+            .filter(|text| text != "null"),
+    };
+    PresenceConfig {
+        enabled: flag(config, "enabled"),
+        key: key.filter(|key| !key.is_empty()),
+    }
+}
+
+fn bindings(config: &Object<'_>) -> Vec<Binding> {
+    let entries: Vec<&RawValue> = config
+        .get("postgres_changes")
+        .and_then(|raw| serde_json::from_str(raw.get()).ok())
+        .unwrap_or_default();
+    let mut bindings: Vec<_> = entries.into_iter().filter_map(Binding::parse).collect();
+    separate_ids(&mut bindings);
+    bindings
+}
+
+fn wait(options: &Object<'_>) -> Option<Wait> {
+    flag(options, "wait").then(|| Wait {
+        timeout_ms: options
+            .get("timeout")
+            .and_then(|raw| serde_json::from_str(raw.get()).ok()),
+    })
+}
+
+/// A JSON object's fields, the last one winning; no fields for anything else.
+fn object(raw: &RawValue) -> Object<'_> {
+    serde_json::from_str(raw.get()).unwrap_or_default()
+}
+
+fn child<'a>(parent: &Object<'a>, key: &str) -> Object<'a> {
+    parent.get(key).map(|raw| object(raw)).unwrap_or_default()
+}
+
+fn string(parent: &Object<'_>, key: &str) -> Option<String> {
+    serde_json::from_str(parent.get(key)?.get()).ok()
+}
+
+/// `true`, or `"true"` in any case.
+fn flag(parent: &Object<'_>, key: &str) -> bool {
+    parent.get(key).is_some_and(|raw| match raw.get() {
+        "true" => true,
+        text => serde_json::from_str::<String>(text).is_ok_and(|text| text.eq_ignore_ascii_case("true")),
+    })
+}
+
+#[cfg(test)]
+#[path = "join_tests.rs"]
+mod tests;

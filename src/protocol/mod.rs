@@ -1,0 +1,55 @@
+//! The wire as clients speak it: frames of both Phoenix serialisers, join configuration, error texts and close codes.
+//!
+//! Pure: bytes or JSON in, typed value or typed error out. Nothing here panics on input and nothing does I/O.
+
+mod binding;
+mod client;
+pub mod errors;
+mod join;
+mod reference;
+mod server;
+
+pub use binding::{Binding, EventFilter, Select};
+pub use client::{BroadcastPayload, ClientMessage, Malformed, Payload, decode_binary, decode_text};
+pub use join::{BroadcastConfig, JoinConfig, PresenceConfig, Wait, access_token};
+pub use reference::Ref;
+pub use server::{Status, SystemMessage, fan_out, phx_close, phx_error, reply, system, system_fan_out};
+
+/// The serialiser a connection chose with `vsn`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// `1.0.0`: every frame a JSON object.
+    V1,
+    /// `2.0.0`: JSON arrays, and binary broadcasts.
+    V2,
+}
+
+impl Version {
+    /// The serialiser that `vsn` names: any `1.0.n` or `2.0.n`; `1.0.0` when absent.
+    pub fn from_vsn(vsn: Option<&str>) -> Option<Self> {
+        let Some(vsn) = vsn else { return Some(Self::V1) };
+        let (version, patch) = match (vsn.strip_prefix("1.0."), vsn.strip_prefix("2.0.")) {
+            (Some(patch), _) => (Self::V1, patch),
+            (_, Some(patch)) => (Self::V2, patch),
+            _ => return None,
+        };
+        (!patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit())).then_some(version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vsn_is_one_or_two_with_any_patch() {
+        assert_eq!(Version::from_vsn(None), Some(Version::V1));
+        assert_eq!(Version::from_vsn(Some("1.0.0")), Some(Version::V1));
+        assert_eq!(Version::from_vsn(Some("2.0.7")), Some(Version::V2));
+        for wrong in [
+            "", "1", "1.0", "1.0.", "1.0.x", "2.1.0", "3.0.0", "2.0.0-rc", " 2.0.0",
+        ] {
+            assert_eq!(Version::from_vsn(Some(wrong)), None, "{wrong}");
+        }
+    }
+}

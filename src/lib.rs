@@ -14,3 +14,5 @@ pub mod topic;
 
 pub mod protocol;
 
+pub mod postgres;
+

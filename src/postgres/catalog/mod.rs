@@ -1,0 +1,220 @@
+//! What Rowcast knows of the database: published tables, their columns, keys, policies and types, and what a role may
+//! read of them. Plain values here; `load` reads them.
+
+mod access;
+mod load;
+mod types;
+mod whole_row;
+
+pub use access::role_access;
+pub use load::{Publication, load, publication};
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::change::TableName;
+
+/// The published tables and every type their columns reach, as of one reading. Immutable; a new reading is a new value.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Catalog {
+    /// Published tables by name.
+    pub tables: HashMap<TableName, Arc<Table>>,
+    /// Types by oid: those of all columns, and through arrays, domains and composites what they are made of.
+    pub types: Arc<Types>,
+}
+
+/// Types by oid.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Types(pub HashMap<u32, Type>);
+
+/// One published table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// `pg_class.oid`.
+    pub oid: u32,
+    /// Schema and name.
+    pub name: TableName,
+    /// Live columns in attribute order (dropped ones and system columns are not here).
+    pub columns: Vec<Column>,
+    /// Primary key: indexes into `columns`, in attribute order; empty if the table has none.
+    pub primary_key: Vec<usize>,
+    /// What UPDATE and DELETE leave of the old row in the WAL.
+    pub replica_identity: ReplicaIdentity,
+    /// Row-level security is enabled.
+    pub rls: bool,
+    /// Row-level security applies to the owner too (`FORCE`).
+    pub force_rls: bool,
+    /// Which actions the publication publishes.
+    pub published: Published,
+    /// SELECT and ALL policies, ordered by name.
+    pub policies: Vec<Policy>,
+}
+
+/// Actions of the publication that a table is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// INSERT is published.
+    pub insert: bool,
+    /// UPDATE is published.
+    pub update: bool,
+    /// DELETE is published.
+    pub delete: bool,
+}
+
+/// `pg_class.relreplident`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplicaIdentity {
+    /// The primary key.
+    Default,
+    /// A chosen unique index.
+    Index,
+    /// The whole old row.
+    Full,
+    /// Nothing.
+    Nothing,
+}
+
+/// One column of a [`Table`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// `pg_attribute.attnum`, from 1.
+    pub attnum: i16,
+    /// Name, unquoted.
+    pub name: Arc<str>,
+    /// `pg_attribute.atttypid`.
+    pub type_oid: u32,
+    /// `pg_type.typname` of that type: `int4`, `_text`, a domain's own name.
+    pub type_name: Arc<str>,
+    /// The column's collation compares equal only what is equal byte for byte (true for types without a collation).
+    pub deterministic: bool,
+    /// The column cannot be NULL.
+    pub not_null: bool,
+}
+
+/// One row-level policy that applies to SELECT (declared FOR SELECT or FOR ALL).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// `pg_policy.polname`.
+    pub name: String,
+    /// PERMISSIVE (true) or RESTRICTIVE (false).
+    pub permissive: bool,
+    /// Role oids the policy is for; 0 is PUBLIC.
+    pub roles: Vec<u32>,
+    /// `pg_get_expr(polqual, polrelid)` read under an empty `search_path`, so that every name is qualified.
+    /// `None` is a policy without USING, which Postgres treats as true.
+    pub using: Option<String>,
+    /// Columns of its own table that the expression reads, as attribute numbers (from `pg_depend`).
+    pub columns: Vec<i16>,
+    /// The expression reads the whole row (`t.*`) or a system column: only a complete row can be judged.
+    pub whole_row: bool,
+}
+
+/// One type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Type {
+    /// `pg_type.oid`.
+    pub oid: u32,
+    /// `pg_type.typname`.
+    pub name: Arc<str>,
+    /// The name qualified and quoted as SQL needs it, for example `pg_catalog.int4` or `public."Mood"`.
+    pub sql: Arc<str>,
+    /// What it is made of.
+    pub kind: TypeKind,
+    /// There is a cast function from this type to `json`, which `to_jsonb` would use (for example hstore).
+    pub json_cast: bool,
+}
+
+/// `pg_type.typtype`, with what each kind is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TypeKind {
+    /// A base type that is not an array.
+    Base,
+    /// A true array.
+    Array {
+        /// Element type.
+        element: u32,
+        /// `typdelim` of the element: `,` for all but `box`.
+        delimiter: char,
+    },
+    /// A domain over another type.
+    Domain {
+        /// `typbasetype` (may be a domain again).
+        base: u32,
+    },
+    /// An enum.
+    Enum,
+    /// A composite type: live attributes in order.
+    Composite {
+        /// Name and type oid of each.
+        fields: Vec<(Arc<str>, u32)>,
+    },
+    /// A range or multirange.
+    Range,
+}
+
+/// What one role may read, for the tables of one [`Catalog`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RoleAccess {
+    /// By table oid.
+    pub tables: HashMap<u32, Access>,
+}
+
+/// What one role may read of one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// SELECT privilege per entry of `Table::columns` (all false where the role lacks USAGE on the schema).
+    pub columns: Vec<bool>,
+    /// How rows are restricted.
+    pub rows: RowAccess,
+}
+
+/// How row-level security restricts a role on a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowAccess {
+    /// Not at all: security is off, or the role is superuser, BYPASSRLS, or owner without FORCE.
+    Unrestricted,
+    /// By these policies, as indexes into `Table::policies`. No permissive one means no row.
+    Policies {
+        /// At least one must be true.
+        permissive: Vec<usize>,
+        /// All must be true.
+        restrictive: Vec<usize>,
+    },
+}
+
+impl Policy {
+    /// Whether the expression reads this column of its own table. What `pg_depend` knows includes the WITH CHECK
+    /// expression and columns of the table read inside a subquery, so the text has to name the column as well.
+    pub fn reads(&self, column: &Column) -> bool {
+        let named = || {
+            let quoted = column.name.replace('"', "\"\"");
+            self.using.as_deref().is_some_and(|using| using.contains(&quoted))
+        };
+        self.whole_row || (self.columns.contains(&column.attnum) && named())
+    }
+}
+
+impl Table {
+    /// Index of a column by its exact name.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| &*column.name == name)
+    }
+}
+
+impl Types {
+    /// The type that a domain (over a domain …) finally stands on; the oid itself for anything else.
+    pub fn base(&self, oid: u32) -> u32 {
+        let mut oid = oid;
+        // Domains cannot be circular; the bound only guards against a catalog read in the middle of a change.
+        for _ in 0..32 {
+            match self.0.get(&oid).map(|t| &t.kind) {
+                Some(TypeKind::Domain { base }) => oid = *base,
+                _ => break,
+            }
+        }
+        oid
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -16,3 +16,5 @@ pub mod protocol;
 
 pub mod postgres;
 
+pub mod replication;
+

@@ -1,0 +1,181 @@
+use std::io;
+use std::time::Duration;
+
+use super::frames::Malformed;
+use crate::change::Lsn;
+
+/// An error response of the server, reduced to what may be shown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message} (SQLSTATE {code})")]
+pub struct ServerError {
+    /// SQLSTATE, five characters (manual, "PostgreSQL Error Codes").
+    pub code: String,
+    /// The primary message.
+    pub message: String,
+}
+
+/// Why changes do not flow. `Display` is one sentence for an operator: what is wrong, then what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// No connection to the address.
+    #[error("nothing answers at {place} ({cause}); check host and port, and that Postgres is running")]
+    Unreachable {
+        /// Host and port, or the socket file.
+        place: String,
+        /// What the operating system said.
+        cause: io::Error,
+    },
+    /// Connecting and logging in took too long.
+    #[error(
+        "no login at {place} within {limit:?}; check that the address is right and the server not overloaded"
+    )]
+    Timeout {
+        /// Host and port, or the socket file.
+        place: String,
+        /// The limit that passed.
+        limit: Duration,
+    },
+    /// TLS could not be agreed on.
+    #[error("tls failed ({0}); check sslmode, sslrootcert and the server's certificate")]
+    Tls(String),
+    /// The server refused the login.
+    #[error("the login was refused: {0}; check user, password, database and pg_hba.conf")]
+    Login(String),
+    /// The role may not replicate.
+    #[error("role {user} may not replicate; run: ALTER ROLE \"{user}\" REPLICATION")]
+    NoReplicationRight {
+        /// The role that logged in.
+        user: String,
+    },
+    /// The server has no connection or walsender left.
+    #[error("the server has no replication connection left ({0}); raise max_wal_senders or max_connections")]
+    NoSenderLeft(String),
+    /// The server is starting, stopping or recovering.
+    #[error("the server is not ready: {0}; it is tried again")]
+    NotReady(String),
+    /// Logical decoding is off.
+    #[error("wal_level is {0}; run: ALTER SYSTEM SET wal_level = logical, and restart Postgres")]
+    WalLevel(String),
+    /// The output plugin is not installed.
+    #[error(
+        "output plugin {plugin} is not installed on the database server; install it (for example the package postgresql-{version}-{plugin})"
+    )]
+    PluginMissing {
+        /// The plugin's name.
+        plugin: String,
+        /// The server's major version.
+        version: String,
+    },
+    /// The output plugin is not one that the server lets anybody use.
+    #[error(
+        "the server does not allow output plugin {plugin}; run: ALTER SYSTEM SET output_plugin_libraries = pgoutput, test_decoding, {plugin}; SELECT pg_reload_conf()"
+    )]
+    PluginNotAllowed {
+        /// The plugin's name.
+        plugin: String,
+    },
+    /// No slot can be created.
+    #[error(
+        "all replication slots are in use; drop one that nobody needs (see pg_replication_slots) or raise max_replication_slots"
+    )]
+    NoSlotLeft,
+    /// The slot's name is not one.
+    #[error("{0:?} is not a slot name; use 1 to 63 lower-case letters, digits and underscores")]
+    SlotName(String),
+    /// Somebody else reads from the slot.
+    #[error(
+        "slot {slot} is in use by process {pid}; stop that reader, give each server a slot of its own, or wait for the end of a connection of ours that broke"
+    )]
+    SlotInUse {
+        /// The slot.
+        slot: String,
+        /// The server process that reads from it.
+        pid: String,
+    },
+    /// The slot belongs to another plugin or database, or is a physical one.
+    #[error("slot {slot} belongs to {owner}; choose another slot name, or drop that slot if nobody needs it")]
+    ForeignSlot {
+        /// The slot.
+        slot: String,
+        /// What it belongs to.
+        owner: String,
+    },
+    /// Postgres has thrown away WAL that the slot needed.
+    #[error(
+        "slot {slot} is lost ({reason}); changes since are gone. Run: SELECT pg_drop_replication_slot('{slot}'), or allow recreate_lost_slot; then raise max_slot_wal_keep_size"
+    )]
+    SlotLost {
+        /// The slot.
+        slot: String,
+        /// What pg_replication_slots says.
+        reason: String,
+    },
+    /// The slot that was streamed from does not exist any more.
+    #[error(
+        "slot {slot} was dropped; changes since are gone. Restart, or allow recreate_lost_slot, to go on from now"
+    )]
+    SlotGone {
+        /// The slot.
+        slot: String,
+    },
+    /// The database's encoding is none that can be read.
+    #[error(
+        "the database is encoded in {0}, and logical decoding prints in that encoding; only UTF8 databases can be followed"
+    )]
+    Encoding(String),
+    /// The peer went silent.
+    #[error("nothing came from the server for {0:?}; the connection is given up and made again")]
+    Silent(Duration),
+    /// The connection ended.
+    #[error("the connection to the server ended ({0}); it is made again")]
+    Lost(String),
+    /// The transaction that was passed on in part came back different.
+    #[error("the transaction ending at {0} came back different after a reconnect")]
+    Diverged(Lsn),
+    /// The server's messages make no sense.
+    #[error("the server broke the protocol: {0}")]
+    Protocol(&'static str),
+    /// Any other error of the server.
+    #[error("the server refused it: {0}")]
+    Server(#[from] ServerError),
+}
+
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        Self::Protocol(malformed.0)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(match error.kind() {
+            io::ErrorKind::UnexpectedEof => "closed by the server".to_owned(),
+            _ => error.to_string(),
+        })
+    }
+}
+
+impl Failure {
+    /// What an error response means while logging in as `user`.
+    pub(super) fn at_login(error: ServerError, user: &str) -> Self {
+        match error.code.as_str() {
+            "42501" => Self::NoReplicationRight {
+                user: user.to_owned(),
+            },
+            "53300" => Self::NoSenderLeft(error.message),
+            "57P01" | "57P02" | "57P03" => Self::NotReady(error.message),
+            code if code.starts_with("28") || code == "3D000" => Self::Login(error.to_string()),
+            _ => Self::Server(error),
+        }
+    }
+
+    /// What an error response means once logged in.
+    pub(super) fn at_work(error: ServerError) -> Self {
+        match error.code.as_str() {
+            "57P01" | "57P02" | "57P03" | "57P05" => Self::Lost(error.to_string()),
+            "53400" => Self::NoSlotLeft,
+            _ => Self::Server(error),
+        }
+    }
+}

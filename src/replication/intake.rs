@@ -1,0 +1,188 @@
+//! From the plugin's messages to batches of events: decodes, leaves out what was passed on before, and keeps to the
+//! contract of [`Event`]. No I/O.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::failure::Failure;
+use super::progress::{Disorder, End, Item, Progress};
+use super::wal2json::{Decoder, Message};
+use crate::change::{Event, Lsn, StreamState, TableName};
+use crate::telemetry::Metrics;
+
+/// A batch is passed on once it holds this many events or bytes of the stream.
+const MAX_EVENTS: usize = 512;
+const MAX_BYTES: usize = 256 * 1024;
+
+/// Events on their way to the feed. What is in here counts as passed on: it outlives a connection.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    events: Vec<Event>,
+    bytes: usize,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.events.len() >= MAX_EVENTS || self.bytes >= MAX_BYTES
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Event> {
+        self.bytes = 0;
+        std::mem::take(&mut self.events)
+    }
+
+    /// Drops everything but what says how the stream is.
+    fn keep_states(&mut self) {
+        self.events.retain(|event| matches!(event, Event::Stream(_)));
+        self.bytes = 0;
+    }
+
+    fn push(&mut self, event: Event, bytes: usize) {
+        // A later position says all that an earlier one said.
+        if let (Event::Position(new), Some(Event::Position(old))) = (&event, self.events.last_mut()) {
+            *old = *new;
+            return;
+        }
+        self.events.push(event);
+        self.bytes += bytes;
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Intake {
+    pub(super) progress: Progress,
+    pub(super) batch: Batch,
+    decoder: Decoder,
+    metrics: Arc<Metrics>,
+    /// A change of the current transaction that could not be decoded.
+    missing: Option<Lsn>,
+}
+
+impl Intake {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            progress: Progress::default(),
+            batch: Batch::default(),
+            decoder: Decoder::new(),
+            metrics,
+            missing: None,
+        }
+    }
+
+    /// Passes on a state of the stream, in its place among the events.
+    pub(super) fn tell(&mut self, state: StreamState) {
+        self.batch.push(Event::Stream(state), 0);
+    }
+
+    /// Another set of tables is streamed from here on, starting behind what was handed over.
+    pub(super) fn rewind(&mut self, handed_over: Lsn, tables: &Arc<BTreeSet<TableName>>) {
+        self.progress.rewind(handed_over);
+        self.batch.keep_states();
+        self.missing = None;
+        self.batch.push(Event::Tables(Arc::clone(tables)), 0);
+    }
+
+    /// The sender has sent everything before `wal_end`.
+    pub(super) fn keepalive(&mut self, wal_end: Lsn) {
+        if let Some(position) = self.progress.keepalive(wal_end) {
+            self.batch.push(Event::Position(position), 0);
+        }
+    }
+
+    /// One message of the plugin, `start` being its position on the stream.
+    pub(super) fn message(&mut self, start: Lsn, payload: &[u8]) -> Result<(), Failure> {
+        match self.decoder.decode(payload) {
+            Ok(message) => self.take_in(message, payload.len()).map_err(Failure::from),
+            Err(error) => {
+                self.metrics.changes_undecodable.inc();
+                tracing::error!(lsn = %start, bytes = payload.len(), %error, "message could not be decoded");
+                self.undecodable(start)
+            }
+        }
+    }
+
+    fn take_in(&mut self, message: Message, bytes: usize) -> Result<(), Disorder> {
+        match message {
+            Message::Begin(transaction) => self.progress.begin(transaction)?,
+            Message::Change(change) => {
+                if self.passes(change.lsn)? {
+                    self.metrics.changes.inc();
+                    self.batch.push(Event::Change(change), bytes);
+                }
+            }
+            Message::Message {
+                transactional,
+                lsn,
+                prefix,
+                content,
+            } => {
+                let passes = match transactional {
+                    true => self.passes(lsn)?,
+                    false => self.progress.message(lsn),
+                };
+                if passes {
+                    self.batch.push(Event::Message { prefix, content }, bytes);
+                }
+            }
+            Message::Commit(transaction) => match self.progress.commit(&transaction)? {
+                End::Commit(transaction) => {
+                    self.metrics.transactions.inc();
+                    self.batch.push(Event::Commit(transaction), bytes);
+                    self.tell_missing();
+                }
+                End::Empty(position) => self.batch.push(Event::Position(position), 0),
+                End::Skip => {}
+            },
+        }
+        Ok(())
+    }
+
+    /// Whether an item of the transaction is new; passes on its begin before the first.
+    fn passes(&mut self, lsn: Lsn) -> Result<bool, Disorder> {
+        match self.progress.item(lsn)? {
+            Item::Pass => Ok(true),
+            Item::First(transaction) => {
+                self.batch.push(Event::Begin(transaction), 0);
+                Ok(true)
+            }
+            Item::Skip => {
+                self.metrics.changes_repeated.inc();
+                Ok(false)
+            }
+        }
+    }
+
+    /// A change that cannot be read must not vanish in silence: behind its transaction the receivers are told that
+    /// they missed something. The stream goes on, since the change would come back the same.
+    fn undecodable(&mut self, start: Lsn) -> Result<(), Failure> {
+        if self.progress.at_boundary() {
+            self.missing = Some(start);
+            self.tell_missing();
+        } else if self.passes(start)? {
+            self.missing = Some(start);
+        }
+        Ok(())
+    }
+
+    fn tell_missing(&mut self) {
+        if let Some(lsn) = self.missing.take() {
+            let what = format!("a change at {lsn} could not be decoded and is missing");
+            self.tell(StreamState::Reset(what));
+            self.tell(StreamState::Live);
+        }
+    }
+}
+
+impl From<Disorder> for Failure {
+    fn from(disorder: Disorder) -> Self {
+        match disorder {
+            Disorder::Order => Self::Protocol("begin, changes and commit are out of order"),
+            Disorder::Diverged(end) => Self::Diverged(end),
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The replication stream: from the database's WAL to [`crate::change::Event`]s, in commit order, without loss.
+//!
+//! [`run`] keeps one walsender connection to a permanent logical slot (manual, "Streaming Replication Protocol" and
+//! "Logical Decoding"), decodes what wal2json prints, hands it on in bounded batches and confirms to the slot what
+//! the feed says it has handed over. It survives every interruption and says what an operator has to do about it.
+//!
+//! In here: the wire, the slot, the decoding, and what "passed on already" means. Not in here: who wants a change,
+//! the catalog, and any SQL beyond the questions a slot needs answered.
+
+mod backoff;
+mod connection;
+mod failure;
+mod feedback;
+mod frames;
+mod intake;
+mod login;
+mod progress;
+mod pump;
+mod slot;
+mod socket;
+mod stream;
+pub mod wal2json;
+mod walsender;
+
+pub use failure::{Failure, ServerError};
+pub use slot::SlotSettings;
+pub use stream::{Settings, run};

@@ -1,0 +1,362 @@
+//! What has been passed on, so that nothing is lost or repeated over a reconnect. Pure.
+//!
+//! The server is asked to start at the end of the last transaction that was passed on whole, so only one transaction
+//! can come again: the one that was passed on in part. Decoding is deterministic, so skipping as many of its items as
+//! were passed on continues it where it broke off; that the last skipped item has the position it had is checked.
+
+use std::sync::Arc;
+
+use crate::change::{Lsn, Transaction};
+
+/// See the module. Lives as long as the stream, over all its connections.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Everything that committed up to here has been passed on.
+    passed: Lsn,
+    /// Where this epoch began: nothing before may be confirmed, it is from another history.
+    floor: Lsn,
+    /// The last non-transactional message passed on.
+    message: Lsn,
+    /// The transaction whose begin has been passed on and whose commit has not.
+    partial: Option<Partial>,
+    /// The transaction that this connection is in.
+    current: Option<Current>,
+}
+
+#[derive(Debug)]
+struct Partial {
+    end: Lsn,
+    items: u64,
+    last: Lsn,
+}
+
+#[derive(Debug)]
+struct Current {
+    transaction: Arc<Transaction>,
+    seen: u64,
+    /// Passed on whole before.
+    known: bool,
+}
+
+/// What to do with a change or a transactional message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Item {
+    /// It was passed on before.
+    Skip,
+    /// Pass it on.
+    Pass,
+    /// Pass on the begin of this transaction, then the item.
+    First(Arc<Transaction>),
+}
+
+/// What to do with a commit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// It was passed on before.
+    Skip,
+    /// The transaction had nothing for us; only the position moves.
+    Empty(Lsn),
+    /// Pass it on.
+    Commit(Arc<Transaction>),
+}
+
+/// The stream does not continue what was passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Disorder {
+    #[error("an item or commit outside its transaction, or a begin inside one")]
+    Order,
+    #[error("the transaction ending at {0} came back different")]
+    Diverged(Lsn),
+}
+
+impl Progress {
+    /// Where to ask the server to start.
+    pub(super) fn start(&self) -> Lsn {
+        self.passed
+    }
+
+    /// Whether the connection stands between two transactions.
+    pub(super) fn at_boundary(&self) -> bool {
+        self.current.is_none() && self.partial.is_none()
+    }
+
+    /// A new connection starts.
+    pub(super) fn reconnect(&mut self) {
+        self.current = None;
+    }
+
+    /// A new epoch starts at a slot that stands at `floor`: what was passed on says nothing about what comes.
+    pub(super) fn reset(&mut self, floor: Lsn) {
+        *self = Self {
+            passed: floor,
+            floor,
+            ..Self::default()
+        };
+    }
+
+    /// Forgets what was passed on behind `handed_over`: it is to come again.
+    pub(super) fn rewind(&mut self, handed_over: Lsn) {
+        self.passed = handed_over.max(self.floor);
+        self.message = self.message.min(self.passed);
+        self.forget_partial();
+    }
+
+    /// Gives up on the transaction that was passed on in part; it comes again from its begin.
+    pub(super) fn forget_partial(&mut self) {
+        self.partial = None;
+        self.current = None;
+    }
+
+    /// Whether a position that was handed over may be confirmed to the slot.
+    pub(super) fn confirmable(&self, handed_over: Lsn) -> bool {
+        handed_over >= self.floor && handed_over <= self.passed
+    }
+
+    pub(super) fn begin(&mut self, transaction: Transaction) -> Result<(), Disorder> {
+        if self.current.is_some() {
+            return Err(Disorder::Order);
+        }
+        let known = transaction.end_lsn <= self.passed;
+        if let Some(partial) = &self.partial
+            && !known
+            && partial.end != transaction.end_lsn
+        {
+            return Err(Disorder::Diverged(partial.end));
+        }
+        self.current = Some(Current {
+            transaction: Arc::new(transaction),
+            seen: 0,
+            known,
+        });
+        Ok(())
+    }
+
+    /// A change or transactional message at `lsn`.
+    pub(super) fn item(&mut self, lsn: Lsn) -> Result<Item, Disorder> {
+        let current = self.current.as_mut().ok_or(Disorder::Order)?;
+        if current.known {
+            return Ok(Item::Skip);
+        }
+        current.seen += 1;
+        let Some(partial) = &mut self.partial else {
+            self.partial = Some(Partial {
+                end: current.transaction.end_lsn,
+                items: 1,
+                last: lsn,
+            });
+            return Ok(Item::First(Arc::clone(&current.transaction)));
+        };
+        if current.seen > partial.items {
+            partial.items = current.seen;
+            partial.last = lsn;
+            return Ok(Item::Pass);
+        }
+        if current.seen == partial.items && lsn != partial.last {
+            return Err(Disorder::Diverged(partial.end));
+        }
+        Ok(Item::Skip)
+    }
+
+    pub(super) fn commit(&mut self, transaction: &Transaction) -> Result<End, Disorder> {
+        let current = self.current.take().ok_or(Disorder::Order)?;
+        if current.transaction.end_lsn != transaction.end_lsn {
+            return Err(Disorder::Order);
+        }
+        if current.known {
+            return Ok(End::Skip);
+        }
+        if let Some(partial) = &self.partial
+            && current.seen < partial.items
+        {
+            return Err(Disorder::Diverged(partial.end));
+        }
+        self.passed = transaction.end_lsn;
+        Ok(match self.partial.take() {
+            Some(_) => End::Commit(current.transaction),
+            None => End::Empty(self.passed),
+        })
+    }
+
+    /// A non-transactional message; whether to pass it on.
+    pub(super) fn message(&mut self, lsn: Lsn) -> bool {
+        let new = lsn > self.message;
+        self.message = self.message.max(lsn);
+        new
+    }
+
+    /// The server has sent everything before `wal_end`. The position to pass on, if it can be told now.
+    pub(super) fn keepalive(&mut self, wal_end: Lsn) -> Option<Lsn> {
+        if !self.at_boundary() {
+            return None;
+        }
+        self.passed = self.passed.max(wal_end);
+        Some(self.passed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn transaction(end: u64) -> Transaction {
+        Transaction {
+            xid: 1,
+            end_lsn: Lsn(end),
+            commit_micros: 0,
+        }
+    }
+
+    #[test]
+    fn an_empty_transaction_only_moves_the_position() {
+        let mut progress = Progress::default();
+        progress.begin(transaction(10)).unwrap();
+        assert_eq!(progress.commit(&transaction(10)), Ok(End::Empty(Lsn(10))));
+        assert_eq!(progress.start(), Lsn(10));
+        assert_eq!(progress.keepalive(Lsn(5)), Some(Lsn(10)), "never backwards");
+        assert_eq!(progress.keepalive(Lsn(15)), Some(Lsn(15)));
+    }
+
+    #[test]
+    fn a_keepalive_within_a_transaction_moves_nothing() {
+        let mut progress = Progress::default();
+        progress.begin(transaction(10)).unwrap();
+        assert_eq!(progress.keepalive(Lsn(20)), None);
+        progress.item(Lsn(4)).unwrap();
+        progress.reconnect();
+        assert_eq!(progress.keepalive(Lsn(20)), None, "its rest is still to come");
+        assert_eq!(progress.start(), Lsn(0));
+    }
+
+    #[test]
+    fn a_transaction_that_comes_back_different_is_told() {
+        let mut progress = Progress::default();
+        progress.begin(transaction(10)).unwrap();
+        progress.item(Lsn(4)).unwrap();
+        progress.item(Lsn(5)).unwrap();
+        progress.reconnect();
+        assert_eq!(progress.begin(transaction(11)), Err(Disorder::Diverged(Lsn(10))));
+        progress.reconnect();
+        progress.begin(transaction(10)).unwrap();
+        assert_eq!(progress.item(Lsn(4)), Ok(Item::Skip));
+        assert_eq!(progress.item(Lsn(6)), Err(Disorder::Diverged(Lsn(10))));
+        progress.reconnect();
+        progress.begin(transaction(10)).unwrap();
+        assert_eq!(
+            progress.commit(&transaction(10)),
+            Err(Disorder::Diverged(Lsn(10)))
+        );
+    }
+
+    #[test]
+    fn what_is_out_of_order_is_told() {
+        let mut progress = Progress::default();
+        assert_eq!(progress.item(Lsn(1)), Err(Disorder::Order));
+        assert_eq!(progress.commit(&transaction(1)), Err(Disorder::Order));
+        progress.begin(transaction(10)).unwrap();
+        assert_eq!(progress.begin(transaction(11)), Err(Disorder::Order));
+        assert_eq!(progress.commit(&transaction(11)), Err(Disorder::Order));
+    }
+
+    #[test]
+    fn only_what_was_passed_on_in_this_epoch_is_confirmed() {
+        let mut progress = Progress::default();
+        progress.keepalive(Lsn(100));
+        assert!(progress.confirmable(Lsn(100)));
+        assert!(!progress.confirmable(Lsn(101)));
+        progress.reset(Lsn(30));
+        assert!(!progress.confirmable(Lsn(100)), "a position of the old history");
+        progress.keepalive(Lsn(50));
+        assert!(!progress.confirmable(Lsn(20)));
+        assert!(progress.confirmable(Lsn(40)));
+    }
+
+    #[test]
+    fn what_was_not_handed_over_comes_again_after_a_rewind() {
+        let mut progress = Progress::default();
+        progress.reset(Lsn(3));
+        for end in [10, 20] {
+            progress.begin(transaction(end)).unwrap();
+            progress.item(Lsn(end - 1)).unwrap();
+            progress.commit(&transaction(end)).unwrap();
+        }
+        progress.rewind(Lsn(10));
+        assert_eq!(progress.start(), Lsn(10));
+        progress.begin(transaction(20)).unwrap();
+        assert!(matches!(progress.item(Lsn(19)), Ok(Item::First(_))));
+        progress.rewind(Lsn(0));
+        assert_eq!(progress.start(), Lsn(3), "never behind the slot");
+    }
+
+    /// Sends transactions (number of items each), cutting the connection after `cuts` messages each time, and returns
+    /// what was passed on.
+    fn passed_on(transactions: &[u64], cuts: &[usize]) -> Vec<String> {
+        let mut progress = Progress::default();
+        let mut out = Vec::new();
+        let mut cuts = cuts.iter().copied();
+        loop {
+            progress.reconnect();
+            let mut left = cuts.next();
+            if stream(&mut progress, transactions, &mut left, &mut out) {
+                return out;
+            }
+        }
+    }
+
+    fn stream(
+        progress: &mut Progress,
+        transactions: &[u64],
+        left: &mut Option<usize>,
+        out: &mut Vec<String>,
+    ) -> bool {
+        let mut cut = || match left {
+            Some(0) => true,
+            Some(n) => {
+                *n -= 1;
+                false
+            }
+            None => false,
+        };
+        let start = progress.start();
+        for (index, items) in transactions.iter().enumerate() {
+            let end = (index as u64 + 1) * 1000;
+            if Lsn(end) <= start {
+                continue;
+            }
+            if cut() {
+                return false;
+            }
+            progress.begin(transaction(end)).unwrap();
+            for item in 0..*items {
+                if cut() {
+                    return false;
+                }
+                // Pairs of items share a position, as the rows of a COPY do.
+                match progress.item(Lsn(end - 999 + item / 2)).unwrap() {
+                    Item::Skip => {}
+                    Item::Pass => out.push(format!("{end}:{item}")),
+                    Item::First(_) => out.extend([format!("begin {end}"), format!("{end}:{item}")]),
+                }
+            }
+            if cut() {
+                return false;
+            }
+            match progress.commit(&transaction(end)).unwrap() {
+                End::Commit(_) => out.push(format!("commit {end}")),
+                End::Skip | End::Empty(_) => {}
+            }
+        }
+        true
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_change_nothing(
+            transactions in proptest::collection::vec(0_u64..8, 1..6),
+            cuts in proptest::collection::vec(0_usize..20, 0..8),
+        ) {
+            prop_assert_eq!(passed_on(&transactions, &cuts), passed_on(&transactions, &[]));
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! The permanent logical slot: is it there, is it ours, is it whole. Never recreated in silence.
+
+use super::failure::Failure;
+use super::walsender::Walsender;
+use crate::change::Lsn;
+
+/// Which slot to stream from.
+#[derive(Clone, Debug)]
+pub struct SlotSettings {
+    /// Its name: 1 to 63 lower-case letters, digits and underscores. Created if it does not exist.
+    pub name: String,
+    /// Output plugin, `wal2json`.
+    pub plugin: String,
+    /// Whether a slot that was lost or dropped while we streamed from it is made again; changes between are gone, and
+    /// [`crate::change::StreamState::Reset`] says so. Otherwise the stream stays interrupted until somebody acts.
+    pub recreate_lost: bool,
+    /// Whether another process that reads from the slot is terminated. Otherwise it is waited for.
+    pub take_over: bool,
+}
+
+/// Which history the WAL positions belong to (manual, `IDENTIFY_SYSTEM`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    system: String,
+    timeline: String,
+}
+
+/// What an earlier connection of this process knew.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    pub(super) identity: Option<Identity>,
+    /// End of what was passed on.
+    pub(super) passed: Lsn,
+}
+
+/// A slot that can be streamed from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) identity: Identity,
+    /// Why the stream does not continue the earlier one, if it does not.
+    pub(super) reset: Option<String>,
+    /// Where the slot stands.
+    pub(super) confirmed: Lsn,
+    /// The server's `wal_sender_timeout` in milliseconds, 0 for none.
+    pub(super) sender_timeout_millis: u64,
+}
+
+/// Finds or makes the slot.
+pub(super) async fn open(
+    walsender: &mut Walsender,
+    settings: &SlotSettings,
+    known: &Known,
+) -> Result<Slot, Failure> {
+    if !is_slot_name(&settings.name) {
+        return Err(Failure::SlotName(settings.name.clone()));
+    }
+    let identity = identify(walsender).await?;
+    let found = look(walsender, &settings.name).await?;
+    if found.wal_level != "logical" {
+        return Err(Failure::WalLevel(found.wal_level));
+    }
+    // An ASCII-only database is plain enough to try; everything else would be misread.
+    if !matches!(walsender.encoding(), "UTF8" | "SQL_ASCII") {
+        return Err(Failure::Encoding(walsender.encoding().to_owned()));
+    }
+    let verdict = judge(&found, settings, known, &identity)?;
+    let confirmed = match &verdict {
+        Verdict::Use { .. } => found.state.as_ref().map_or(Lsn(0), |state| state.confirmed),
+        Verdict::Create { .. } => create(walsender, settings).await?,
+        Verdict::Recreate { .. } => {
+            let drop = format!("DROP_REPLICATION_SLOT {}", settings.name);
+            walsender.query(&drop).await?;
+            create(walsender, settings).await?
+        }
+        Verdict::TakeOver { pid } => {
+            let terminate = format!("SELECT pg_catalog.pg_terminate_backend({pid})");
+            walsender.query(&terminate).await?;
+            return Err(in_use(settings, pid.to_string()));
+        }
+    };
+    Ok(Slot {
+        identity,
+        reset: verdict.reset(),
+        confirmed,
+        sender_timeout_millis: found.sender_timeout_millis,
+    })
+}
+
+/// What the server says, once per connection.
+#[derive(Clone, Debug)]
+struct Found {
+    wal_level: String,
+    sender_timeout_millis: u64,
+    database: String,
+    state: Option<State>,
+}
+
+/// The row of `pg_replication_slots`.
+#[derive(Clone, Debug)]
+struct State {
+    kind: String,
+    plugin: String,
+    database: String,
+    active_pid: Option<u32>,
+    /// Why it is lost, if it is.
+    lost: Option<String>,
+    confirmed: Lsn,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Use { reset: Option<String> },
+    Create { reset: Option<String> },
+    Recreate { reset: String },
+    TakeOver { pid: u32 },
+}
+
+impl Verdict {
+    fn reset(self) -> Option<String> {
+        match self {
+            Self::Use { reset } | Self::Create { reset } => reset,
+            Self::Recreate { reset } => Some(reset),
+            Self::TakeOver { .. } => None,
+        }
+    }
+}
+
+/// Decides; no I/O.
+fn judge(
+    found: &Found,
+    settings: &SlotSettings,
+    known: &Known,
+    identity: &Identity,
+) -> Result<Verdict, Failure> {
+    let slot = &settings.name;
+    let moved = known.identity.as_ref().filter(|before| *before != identity);
+    let moved = moved.map(|before| {
+        let what = if before.system == identity.system {
+            "on another timeline"
+        } else {
+            "another database system"
+        };
+        format!("the server is {what} than before; changes may have been missed")
+    });
+    let Some(state) = &found.state else {
+        return match (&known.identity, moved) {
+            (None, _) => Ok(Verdict::Create { reset: None }),
+            (Some(_), Some(moved)) => Ok(Verdict::Create { reset: Some(moved) }),
+            (Some(_), None) if settings.recreate_lost => Ok(Verdict::Create {
+                reset: Some(format!(
+                    "slot {slot} was dropped and made again; changes between are gone"
+                )),
+            }),
+            (Some(_), None) => Err(Failure::SlotGone { slot: slot.clone() }),
+        };
+    };
+    if let Some(owner) = foreign(state, found, settings) {
+        return Err(Failure::ForeignSlot {
+            slot: slot.clone(),
+            owner,
+        });
+    }
+    if let Some(reason) = &state.lost {
+        return if settings.recreate_lost {
+            let reset = format!("slot {slot} was lost ({reason}) and made again; changes between are gone");
+            Ok(Verdict::Recreate { reset })
+        } else {
+            Err(Failure::SlotLost {
+                slot: slot.clone(),
+                reason: reason.clone(),
+            })
+        };
+    }
+    match state.active_pid {
+        Some(pid) if settings.take_over => return Ok(Verdict::TakeOver { pid }),
+        Some(pid) => return Err(in_use(settings, pid.to_string())),
+        None => {}
+    }
+    let advanced = (known.identity.is_some() && state.confirmed > known.passed)
+        .then(|| format!("slot {slot} was advanced or read by somebody else; changes may have been missed"));
+    Ok(Verdict::Use {
+        reset: moved.or(advanced),
+    })
+}
+
+fn foreign(state: &State, found: &Found, settings: &SlotSettings) -> Option<String> {
+    if state.kind != "logical" {
+        Some("physical replication".to_owned())
+    } else if state.plugin != settings.plugin {
+        Some(format!("output plugin {}", state.plugin))
+    } else if state.database != found.database {
+        Some(format!("database {}", state.database))
+    } else {
+        None
+    }
+}
+
+fn in_use(settings: &SlotSettings, pid: String) -> Failure {
+    Failure::SlotInUse {
+        slot: settings.name.clone(),
+        pid,
+    }
+}
+
+async fn identify(walsender: &mut Walsender) -> Result<Identity, Failure> {
+    let rows = walsender.query("IDENTIFY_SYSTEM").await?;
+    match rows.into_iter().next().map(|row| {
+        let mut row = row.into_iter();
+        (row.next().flatten(), row.next().flatten())
+    }) {
+        Some((Some(system), Some(timeline))) => Ok(Identity { system, timeline }),
+        _ => Err(Failure::Protocol("empty answer to IDENTIFY_SYSTEM")),
+    }
+}
+
+/// `name` must have been checked. The newer columns of the view (`conflicting` from 16, `invalidation_reason` from 17)
+/// are read by way of JSON, so that one query serves all versions.
+async fn look(walsender: &mut Walsender, name: &str) -> Result<Found, Failure> {
+    let sql = format!(
+        "SELECT current_setting('wal_level'), \
+         (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'), current_database(), \
+         s.slot_type, s.plugin, s.database, s.active_pid, \
+         coalesce(to_jsonb(s)->>'invalidation_reason', \
+         CASE WHEN to_jsonb(s)->>'conflicting' = 'true' THEN 'conflict with recovery' \
+         WHEN s.wal_status = 'lost' THEN 'it needed more WAL than max_slot_wal_keep_size allows' END), \
+         s.confirmed_flush_lsn \
+         FROM (VALUES (1)) one LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = '{name}'"
+    );
+    let row = walsender
+        .query(&sql)
+        .await?
+        .into_iter()
+        .next()
+        .unwrap_or_default();
+    let mut row = row.into_iter();
+    let mut next = || row.next().flatten();
+    let (wal_level, timeout, database) = (next(), next(), next());
+    let (kind, plugin, owner) = (next(), next(), next());
+    let (active_pid, lost, confirmed) = (next(), next(), next());
+    Ok(Found {
+        wal_level: wal_level.unwrap_or_default(),
+        sender_timeout_millis: timeout.and_then(|text| text.parse().ok()).unwrap_or(0),
+        database: database.unwrap_or_default(),
+        state: kind.map(|kind| State {
+            kind,
+            plugin: plugin.unwrap_or_default(),
+            database: owner.unwrap_or_default(),
+            active_pid: active_pid.and_then(|pid| pid.parse().ok()),
+            lost,
+            confirmed: confirmed.and_then(|lsn| lsn.parse().ok()).unwrap_or_default(),
+        }),
+    })
+}
+
+/// Makes the slot, in a command of its own as Postgres demands, and returns where it starts. Waits until every
+/// transaction that is running now has ended.
+async fn create(walsender: &mut Walsender, settings: &SlotSettings) -> Result<Lsn, Failure> {
+    let sql = format!(
+        "CREATE_REPLICATION_SLOT {} LOGICAL \"{}\" NOEXPORT_SNAPSHOT",
+        settings.name,
+        settings.plugin.replace('"', "\"\"")
+    );
+    let rows = match walsender.query(&sql).await {
+        Err(Failure::Server(error)) if matches!(error.code.as_str(), "58P01" | "42704" | "42883") => {
+            return Err(Failure::PluginMissing {
+                plugin: settings.plugin.clone(),
+                version: walsender.major_version().to_owned(),
+            });
+        }
+        Err(Failure::Server(error)) if error.code == "42501" => {
+            if !plugin_is_listed(walsender, &settings.plugin).await? {
+                return Err(Failure::PluginNotAllowed {
+                    plugin: settings.plugin.clone(),
+                });
+            }
+            return Err(Failure::Login(error.to_string()));
+        }
+        answer => answer?,
+    };
+    let start = rows.into_iter().next().and_then(|row| row.into_iter().nth(1)?);
+    start
+        .and_then(|lsn| lsn.parse().ok())
+        .ok_or(Failure::Protocol("empty answer to CREATE_REPLICATION_SLOT"))
+}
+
+/// Whether the server lets output plugins of this name be used: minor releases since November 2026 keep a list.
+async fn plugin_is_listed(walsender: &mut Walsender, plugin: &str) -> Result<bool, Failure> {
+    let rows = walsender
+        .query("SELECT current_setting('output_plugin_libraries', true)")
+        .await?;
+    let list = rows.into_iter().next().and_then(|row| row.into_iter().next()?);
+    Ok(list.is_none_or(|list| {
+        list.split(',')
+            .any(|listed| listed.trim().trim_matches('"') == plugin)
+    }))
+}
+
+fn is_slot_name(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    (1..=63).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> SlotSettings {
+        SlotSettings {
+            name: "rowcast".to_owned(),
+            plugin: "wal2json".to_owned(),
+            recreate_lost: false,
+            take_over: false,
+        }
+    }
+
+    fn identity(system: &str, timeline: &str) -> Identity {
+        Identity {
+            system: system.to_owned(),
+            timeline: timeline.to_owned(),
+        }
+    }
+
+    fn known(passed: u64) -> Known {
+        Known {
+            identity: Some(identity("1", "1")),
+            passed: Lsn(passed),
+        }
+    }
+
+    fn found(change: impl FnOnce(&mut State)) -> Found {
+        let mut state = State {
+            kind: "logical".to_owned(),
+            plugin: "wal2json".to_owned(),
+            database: "app".to_owned(),
+            active_pid: None,
+            lost: None,
+            confirmed: Lsn(100),
+        };
+        change(&mut state);
+        Found {
+            wal_level: "logical".to_owned(),
+            sender_timeout_millis: 60_000,
+            database: "app".to_owned(),
+            state: Some(state),
+        }
+    }
+
+    fn missing() -> Found {
+        Found {
+            state: None,
+            ..found(|_| {})
+        }
+    }
+
+    fn verdict(found: &Found, known: &Known) -> Result<Verdict, String> {
+        judge(found, &settings(), known, &identity("1", "1")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_whole_slot_is_used_and_a_missing_one_made_once() {
+        assert_eq!(
+            verdict(&found(|_| {}), &Known::default()),
+            Ok(Verdict::Use { reset: None })
+        );
+        assert_eq!(
+            verdict(&found(|_| {}), &known(100)),
+            Ok(Verdict::Use { reset: None })
+        );
+        assert_eq!(
+            verdict(&missing(), &Known::default()),
+            Ok(Verdict::Create { reset: None })
+        );
+        assert!(
+            verdict(&missing(), &known(100))
+                .unwrap_err()
+                .contains("was dropped")
+        );
+    }
+
+    #[test]
+    fn lost_is_told_with_the_remedy() {
+        let lost = found(|state| state.lost = Some("wal_removed".to_owned()));
+        let text = verdict(&lost, &known(100)).unwrap_err();
+        assert!(text.contains("pg_drop_replication_slot('rowcast')"), "{text}");
+        let recreate = SlotSettings {
+            recreate_lost: true,
+            ..settings()
+        };
+        let here = identity("1", "1");
+        let again = judge(&lost, &recreate, &known(100), &here).unwrap();
+        assert!(matches!(again, Verdict::Recreate { .. }));
+        let again = judge(&missing(), &recreate, &known(100), &here).unwrap();
+        assert!(matches!(again, Verdict::Create { reset: Some(_) }));
+    }
+
+    #[test]
+    fn foreign_and_busy_slots_are_left_alone() {
+        for (found, word) in [
+            (found(|s| s.kind = "physical".to_owned()), "physical"),
+            (found(|s| s.plugin = "pgoutput".to_owned()), "pgoutput"),
+            (found(|s| s.database = "other".to_owned()), "database other"),
+            (found(|s| s.active_pid = Some(4711)), "process 4711"),
+        ] {
+            let text = verdict(&found, &known(100)).unwrap_err();
+            assert!(text.contains(word), "{text}");
+        }
+        let take_over = SlotSettings {
+            take_over: true,
+            ..settings()
+        };
+        let busy = found(|s| s.active_pid = Some(4711));
+        assert_eq!(
+            judge(&busy, &take_over, &known(100), &identity("1", "1")).unwrap(),
+            Verdict::TakeOver { pid: 4711 }
+        );
+    }
+
+    #[test]
+    fn another_history_is_a_reset() {
+        for (identity, word) in [
+            (identity("2", "1"), "another database"),
+            (identity("1", "2"), "timeline"),
+        ] {
+            let used = judge(&found(|_| {}), &settings(), &known(100), &identity).unwrap();
+            assert!(used.reset().is_some_and(|text| text.contains(word)));
+            let made = judge(&missing(), &settings(), &known(100), &identity).unwrap();
+            assert!(made.reset().is_some_and(|text| text.contains(word)));
+        }
+        let advanced = verdict(&found(|s| s.confirmed = Lsn(101)), &known(100)).unwrap();
+        assert!(
+            advanced
+                .reset()
+                .is_some_and(|text| text.contains("somebody else"))
+        );
+    }
+
+    #[test]
+    fn slot_names() {
+        assert!(is_slot_name("rowcast_1"));
+        let long = "x".repeat(64);
+        for name in ["", "Rowcast", "row cast", "row'cast", "ü", long.as_str()] {
+            assert!(!is_slot_name(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The loop that never ends: connects, streams, reconnects, and says what is going on.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::backoff::Backoff;
+use super::failure::Failure;
+use super::feedback::Feedback;
+use super::intake::Intake;
+use super::slot::{self, Known, Slot, SlotSettings};
+use super::wal2json::start_options;
+use super::walsender::Walsender;
+use crate::change::{Event, Lsn, StreamState, TableName};
+use crate::postgres::ConnectSettings;
+use crate::shutdown::Shutdown;
+use crate::telemetry::Metrics;
+
+/// A connection that streamed for this long was a good one: the next failure is met with the shortest wait again.
+const STABLE: Duration = Duration::from_secs(10);
+/// Looking for the slot takes milliseconds; longer means that it is being made and waits for running transactions.
+const SLOW_SLOT: Duration = Duration::from_secs(5);
+/// Longest time for ending the copy politely. A server in the middle of a large transaction does not hear us.
+const END_COPY: Duration = Duration::from_secs(5);
+
+/// What the stream is told at the start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the database is.
+    pub connect: ConnectSettings,
+    /// Which slot to read from.
+    pub slot: SlotSettings,
+    /// How the connection shows in `pg_stat_replication`.
+    pub application_name: String,
+    /// A server that is silent for this long, although it was asked for an answer after half of it, is given up on.
+    pub peer_timeout: Duration,
+}
+
+/// Streams until shutdown, or until nobody receives events any more.
+///
+/// Passes on every committed change of `tables` and every logical
+/// message with the prefix `rowcast`, in commit order, in batches of at most some 512 events or 256 KiB. When the
+/// channel is full, reading stops and the server is kept informed. [`Event::Tables`] comes first, and again for every
+/// new set of tables: until then the receiver discards what still comes of the old set. Apart from that, within one call nothing is lost or repeated over
+/// reconnects, unless [`StreamState::Reset`] says so; after a reset a transaction that had begun is void, and its
+/// [`Event::Commit`] will not come.
+///
+/// `handed_over` must carry positions taken from events: the end of the last transaction that the receiver is done
+/// with, or a later [`Event::Position`]. Only those are confirmed to the slot. `ping` makes the server answer at
+/// once, so that a position follows.
+pub async fn run(
+    settings: Settings,
+    tables: watch::Receiver<Arc<BTreeSet<TableName>>>,
+    events: mpsc::Sender<Vec<Event>>,
+    handed_over: watch::Receiver<Lsn>,
+    ping: Arc<Notify>,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+) {
+    let stream = Stream {
+        intake: Intake::new(Arc::clone(&metrics)),
+        settings,
+        tables,
+        tables_open: true,
+        streaming: None,
+        tables_changed: false,
+        events,
+        handed_over,
+        new_epoch: false,
+        confirmed: Lsn(0),
+        ping,
+        metrics,
+        shutdown,
+        known: Known::default(),
+        told: StreamState::Starting,
+        live_since: None,
+    };
+    stream.run().await;
+}
+
+/// Why streaming stopped without a failure.
+pub(super) enum Stop {
+    Shutdown,
+    /// The other end of a channel is gone.
+    FeedGone,
+    /// Another set of tables is to be streamed.
+    Tables,
+}
+
+pub(super) struct Stream {
+    settings: Settings,
+    pub(super) tables: watch::Receiver<Arc<BTreeSet<TableName>>>,
+    pub(super) tables_open: bool,
+    /// The set that is streamed now, and whether another one waits for the end of a transaction.
+    streaming: Option<Arc<BTreeSet<TableName>>>,
+    pub(super) tables_changed: bool,
+    pub(super) events: mpsc::Sender<Vec<Event>>,
+    pub(super) handed_over: watch::Receiver<Lsn>,
+    /// Nothing of this epoch has been handed over yet: `handed_over` still shows a position of the old one.
+    pub(super) new_epoch: bool,
+    confirmed: Lsn,
+    pub(super) ping: Arc<Notify>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) shutdown: Shutdown,
+    pub(super) intake: Intake,
+    known: Known,
+    told: StreamState,
+    pub(super) live_since: Option<Instant>,
+}
+
+impl Stream {
+    async fn run(mut self) {
+        let mut backoff = Backoff::new();
+        loop {
+            let failure = match self.connection().await {
+                Ok(Stop::Shutdown | Stop::FeedGone) => break,
+                Ok(Stop::Tables) => continue,
+                Err(failure) => failure,
+            };
+            if self
+                .live_since
+                .take()
+                .is_some_and(|since| since.elapsed() > STABLE)
+            {
+                backoff.reset();
+            }
+            self.interrupted(&failure);
+            if !self.deliver().await {
+                break;
+            }
+            let wait = sleep(backoff.wait());
+            tokio::select! {
+                () = self.shutdown.cancelled() => break,
+                () = wait => {}
+            }
+        }
+        self.metrics.replication_live.set(0);
+    }
+
+    /// One connection from login to its end.
+    async fn connection(&mut self) -> Result<Stop, Failure> {
+        let shutdown = self.shutdown.clone();
+        let connecting = Walsender::connect(&self.settings.connect, &self.settings.application_name);
+        let mut walsender = tokio::select! {
+            () = shutdown.cancelled() => return Ok(Stop::Shutdown),
+            walsender = connecting => walsender?,
+        };
+        let slot = tokio::select! {
+            () = shutdown.cancelled() => return Ok(Stop::Shutdown),
+            slot = self.open_slot(&mut walsender) => slot?,
+        };
+        self.enter(&slot);
+        let stop = loop {
+            match self.copy(&mut walsender, &slot).await? {
+                Stop::Tables => {}
+                stop => break stop,
+            }
+            match timeout(END_COPY, walsender.end_copy()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => break Stop::Tables,
+            }
+        };
+        walsender.close().await;
+        Ok(stop)
+    }
+
+    async fn open_slot(&mut self, walsender: &mut Walsender) -> Result<Slot, Failure> {
+        let (settings, known) = (self.settings.slot.clone(), self.known.clone());
+        let opening = slot::open(walsender, &settings, &known);
+        tokio::pin!(opening);
+        if let Ok(slot) = timeout(SLOW_SLOT, &mut opening).await {
+            return slot;
+        }
+        let name = &settings.name;
+        self.tell(StreamState::Interrupted(format!(
+            "slot {name} is being made, which waits for every transaction that is running now; end old ones (see pg_stat_activity)"
+        )));
+        // The receiver being gone shows soon enough.
+        let _ = self.deliver().await;
+        opening.await
+    }
+
+    /// Takes up where the slot and what was passed on agree, or starts a new epoch.
+    fn enter(&mut self, slot: &Slot) {
+        self.intake.progress.reconnect();
+        if self.known.identity.is_none() || slot.reset.is_some() {
+            self.intake.progress.reset(slot.confirmed);
+            self.confirmed = Lsn(0);
+            self.new_epoch = true;
+        }
+        if let Some(reason) = &slot.reset {
+            tracing::error!(%reason, "replication stream does not continue the earlier one");
+            self.tell(StreamState::Reset(reason.clone()));
+        }
+        self.known.identity = Some(slot.identity.clone());
+    }
+
+    /// Streams until the copy is to end.
+    async fn copy(&mut self, walsender: &mut Walsender, slot: &Slot) -> Result<Stop, Failure> {
+        self.intake.progress.reconnect();
+        self.rewire();
+        let start = self.intake.progress.start();
+        let command = format!(
+            "START_REPLICATION SLOT {} LOGICAL {start} {}",
+            self.settings.slot.name,
+            start_options(self.streaming.as_deref().unwrap_or(&BTreeSet::new()))
+        );
+        walsender
+            .start_copy(&command)
+            .await
+            .map_err(|failure| self.refused(failure))?;
+        let mut feedback = Feedback::new(
+            start,
+            self.confirmed,
+            slot.sender_timeout_millis,
+            self.settings.peer_timeout,
+        );
+        if !self.new_epoch {
+            self.confirm(&mut feedback);
+        }
+        let stop = self.pump(walsender, &mut feedback).await;
+        self.confirmed = feedback.confirmed();
+        stop
+    }
+
+    /// START_REPLICATION was refused although the slot looked well: somebody was faster.
+    fn refused(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Server(error) if error.code == "55006" => Failure::SlotInUse {
+                slot: self.settings.slot.name.clone(),
+                pid: error.message.rsplit(' ').next().unwrap_or("?").to_owned(),
+            },
+            // A slot that worked before the server learnt to keep a list of plugins.
+            Failure::Server(error) if error.code == "42501" => Failure::PluginNotAllowed {
+                plugin: self.settings.slot.plugin.clone(),
+            },
+            failure => failure,
+        }
+    }
+
+    /// Looks at the set of tables that is wanted now.
+    pub(super) fn compare_tables(&mut self) {
+        self.tables_changed = Some(&*self.tables.borrow_and_update()) != self.streaming.as_ref();
+    }
+
+    /// Takes up the set of tables that is wanted now. If it is another one, what was passed on but not handed over
+    /// was read without them: it comes again.
+    fn rewire(&mut self) {
+        self.compare_tables();
+        if std::mem::take(&mut self.tables_changed) {
+            let tables = Arc::clone(&self.tables.borrow());
+            let handed_over = if self.new_epoch {
+                Lsn(0)
+            } else {
+                *self.handed_over.borrow()
+            };
+            self.intake.rewind(handed_over, &tables);
+            self.streaming = Some(tables);
+        }
+    }
+
+    fn interrupted(&mut self, failure: &Failure) {
+        self.metrics.replication_interruptions.inc();
+        let state = if let Failure::Diverged(_) = failure {
+            self.intake.progress.forget_partial();
+            StreamState::Reset(failure.to_string())
+        } else {
+            StreamState::Interrupted(failure.to_string())
+        };
+        if state == self.told {
+            tracing::debug!(reason = %failure, "replication stream still interrupted");
+        } else {
+            tracing::warn!(reason = %failure, "replication stream interrupted");
+            self.tell(state);
+        }
+    }
+
+    /// Tells a new state, in its place among the events.
+    pub(super) fn tell(&mut self, state: StreamState) {
+        self.metrics
+            .replication_live
+            .set(i64::from(state == StreamState::Live));
+        self.told = state.clone();
+        self.intake.tell(state);
+    }
+
+    /// Passes on what is waiting, however long that takes. `false` when nothing more can be passed on.
+    async fn deliver(&mut self) -> bool {
+        let batch = self.intake.batch.take();
+        if batch.is_empty() {
+            return true;
+        }
+        tokio::select! {
+            () = self.shutdown.cancelled() => false,
+            sent = self.events.send(batch) => sent.is_ok(),
+        }
+    }
+}

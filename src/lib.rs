@@ -18,3 +18,5 @@ pub mod postgres;
 
 pub mod replication;
 
+pub mod predicate;
+

@@ -20,3 +20,5 @@ pub mod replication;
 
 pub mod predicate;
 
+pub mod policy;
+

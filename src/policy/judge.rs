@@ -1,0 +1,395 @@
+//! The Postgres judge: policy expressions evaluated by Postgres itself over WAL rows, as the subscriber.
+//!
+//! One call answers a whole batch. Only when a call runs out of time are its parts asked one by one, and what is slow
+//! by itself is left out for a while, so that one slow policy or filter does not hold up everybody's changes.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::postgres::Pool;
+use futures_util::stream::{FuturesOrdered, StreamExt};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Json;
+
+use super::question::{Failure, Question, Verdict};
+use crate::change::{Row, Value};
+use crate::postgres::jsonb::write_string;
+use crate::telemetry::Metrics;
+
+/// How long the judge may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// One round trip. The pool's connections must have a `statement_timeout` no longer than this.
+    pub timeout: Duration,
+    /// How long something that ran out of time by itself is not asked again.
+    pub quarantine: Duration,
+    /// Parts of a batch that are asked side by side once the whole ran out of time.
+    pub parallel: usize,
+    /// Most (row, class of subscribers) pairs in one round trip.
+    pub batch: usize,
+}
+
+/// Asks Postgres. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    pool: Pool,
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    slow: Arc<Mutex<HashMap<u64, Instant>>>,
+}
+
+/// Questions that differ only in the row.
+struct Item<'a> {
+    question: &'a Question<'a>,
+    query: &'a str,
+    /// Indexes into the batch's rows.
+    rows: Vec<usize>,
+    /// Identifies who asks what, across batches.
+    fingerprint: u64,
+}
+
+/// What a batch of questions has in common: the rows, and the transactions that wrote them.
+#[derive(Default)]
+struct Batch {
+    rows: Vec<Box<RawValue>>,
+    writers: Vec<i64>,
+}
+
+/// Everything but the row that a verdict depends on.
+#[derive(PartialEq, Eq, Hash)]
+struct Key<'a> {
+    role: &'a str,
+    claims: &'a str,
+    query: &'a str,
+    values: Vec<&'a [Option<String>]>,
+}
+
+/// An item as `rowcast.judge` takes it.
+#[derive(Debug, Serialize)]
+struct Asked<'a> {
+    q: usize,
+    role: &'a str,
+    claims: &'a str,
+    sub: Option<&'a str>,
+    email: Option<String>,
+    values: Vec<Option<&'a str>>,
+    rows: Vec<usize>,
+}
+
+/// Verdicts by row index, for one item.
+type Answers = HashMap<usize, Verdict>;
+
+enum CallError {
+    Timeout,
+    Unavailable(String),
+}
+
+impl Judge {
+    /// A judge on this pool.
+    pub fn new(pool: Pool, settings: Settings, metrics: Arc<Metrics>) -> Self {
+        Self {
+            pool,
+            settings,
+            metrics,
+            slow: Arc::default(),
+        }
+    }
+
+    /// One verdict per question, in order.
+    pub(super) async fn ask(&self, asked: &[(&Question<'_>, String)]) -> Vec<Verdict> {
+        let mut verdicts = Vec::with_capacity(asked.len());
+        for batch in asked.chunks(self.settings.batch.max(1)) {
+            verdicts.extend(self.ask_batch(batch).await);
+        }
+        verdicts
+    }
+
+    async fn ask_batch(&self, asked: &[(&Question<'_>, String)]) -> Vec<Verdict> {
+        let mut rows: Vec<&Row> = Vec::new();
+        // By address: the caller keeps the rows where they are.
+        let mut row_index: HashMap<usize, usize> = HashMap::new();
+        let mut items: Vec<Item<'_>> = Vec::new();
+        let mut item_index: HashMap<Key<'_>, usize> = HashMap::new();
+        let mut places = Vec::with_capacity(asked.len());
+        for (question, query) in asked {
+            let row = *row_index
+                .entry(std::ptr::from_ref(question.row).addr())
+                .or_insert_with(|| {
+                    rows.push(question.row);
+                    rows.len() - 1
+                });
+            let key = key(question, query);
+            let fingerprint = fingerprint(&key);
+            let item = *item_index.entry(key).or_insert_with(|| {
+                items.push(Item {
+                    question,
+                    query,
+                    rows: Vec::new(),
+                    fingerprint,
+                });
+                items.len() - 1
+            });
+            if let Some(item) = items.get_mut(item).filter(|item| item.rows.last() != Some(&row)) {
+                item.rows.push(row);
+            }
+            places.push((item, row));
+        }
+        let mut writers: Vec<i64> = asked
+            .iter()
+            .map(|(question, _)| question.transaction.xid.into())
+            .collect();
+        writers.dedup();
+        let batch = Batch {
+            rows: rows.into_iter().map(row_json).collect(),
+            writers,
+        };
+        let answers = self.answer(&items, &batch).await;
+        places
+            .into_iter()
+            .map(|(item, row)| {
+                let verdict = answers.get(item).and_then(|answers| answers.get(&row)).cloned();
+                verdict.unwrap_or_else(|| Verdict::Failed(Failure::Unavailable("no answer".to_owned())))
+            })
+            .collect()
+    }
+
+    async fn answer(&self, items: &[Item<'_>], batch: &Batch) -> Vec<Answers> {
+        let mut answers: Vec<Answers> = Vec::with_capacity(items.len());
+        let mut open = Vec::new();
+        for (i, item) in items.iter().enumerate() {
+            if self.is_slow(item.fingerprint) {
+                answers.push(all(item, &Failure::Timeout));
+            } else {
+                answers.push(Answers::new());
+                open.push((i, item));
+            }
+        }
+        let together: Vec<&Item<'_>> = open.iter().map(|(_, item)| *item).collect();
+        let outcome = if together.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.call(&together, batch, self.settings.timeout).await
+        };
+        match outcome {
+            Ok(found) => place(&mut answers, open.iter().map(|(i, _)| *i).zip(found)),
+            Err(CallError::Unavailable(why)) => {
+                let failure = Failure::Unavailable(why);
+                place(
+                    &mut answers,
+                    open.iter().map(|(i, item)| (*i, all(item, &failure))),
+                );
+            }
+            Err(CallError::Timeout) => {
+                let found = self.one_by_one(&together, batch).await;
+                place(&mut answers, open.iter().map(|(i, _)| *i).zip(found));
+            }
+        }
+        answers
+    }
+
+    /// After a timeout: each item by itself, within one more time limit for all of them.
+    async fn one_by_one(&self, items: &[&Item<'_>], batch: &Batch) -> Vec<Answers> {
+        let deadline = Instant::now() + self.settings.timeout;
+        let mut answers = Vec::with_capacity(items.len());
+        let mut asking = FuturesOrdered::new();
+        for item in items {
+            if asking.len() >= self.settings.parallel.max(1) {
+                answers.extend(asking.next().await);
+            }
+            asking.push_back(self.alone(item, batch, deadline));
+        }
+        while let Some(found) = asking.next().await {
+            answers.push(found);
+        }
+        answers
+    }
+
+    async fn alone(&self, item: &Item<'_>, batch: &Batch, deadline: Instant) -> Answers {
+        if Instant::now() >= deadline {
+            return all(item, &Failure::Timeout);
+        }
+        match self.call(&[item], batch, self.settings.timeout / 4).await {
+            Ok(mut found) => found.pop().unwrap_or_default(),
+            Err(CallError::Timeout) => {
+                self.remember_slow(item.fingerprint);
+                all(item, &Failure::Timeout)
+            }
+            Err(CallError::Unavailable(why)) => all(item, &Failure::Unavailable(why)),
+        }
+    }
+
+    /// One round trip: answers in the order of `items`.
+    async fn call(
+        &self,
+        items: &[&Item<'_>],
+        batch: &Batch,
+        limit: Duration,
+    ) -> Result<Vec<Answers>, CallError> {
+        let (queries, asked) = parameters(items);
+        let rows: Vec<Json<&RawValue>> = batch.rows.iter().map(|row| Json(&**row)).collect();
+        self.metrics.judge_calls.inc();
+        let started = Instant::now();
+        let work = async {
+            let client = self
+                .pool
+                .get()
+                .await
+                .map_err(|e| CallError::Unavailable(e.to_string()))?;
+            let statement = client
+                .prepare_cached("select item, allowed, failed, state from rowcast.judge($1, $2, $3, $4)")
+                .await
+                .map_err(|e| call_error(&e))?;
+            // If this is dropped at the limit, statement_timeout ends the query in Postgres and the connection heals.
+            client
+                .query(&statement, &[&queries, &Json(&asked), &rows, &batch.writers])
+                .await
+                .map_err(|e| call_error(&e))
+        };
+        let result = tokio::time::timeout(limit, work)
+            .await
+            .unwrap_or(Err(CallError::Timeout));
+        self.metrics
+            .judge_seconds
+            .observe(started.elapsed().as_secs_f64());
+        let mut answers: Vec<Answers> = items.iter().map(|_| Answers::new()).collect();
+        for row in result? {
+            let index = usize::try_from(row.get::<_, i32>("item")).unwrap_or(usize::MAX);
+            let (Some(item), Some(answers)) = (items.get(index), answers.get_mut(index)) else {
+                continue;
+            };
+            *answers = item.rows.iter().map(|row| (*row, Verdict::Deny)).collect();
+            let state: Option<String> = row.get("state");
+            let failure = Failure::Raised(state.unwrap_or_else(|| "XX000".to_owned()));
+            let numbers = |column| {
+                row.get::<_, Vec<i32>>(column)
+                    .into_iter()
+                    .filter_map(|n| usize::try_from(n - 1).ok())
+            };
+            answers.extend(numbers("allowed").map(|n| (n, Verdict::Allow)));
+            answers.extend(numbers("failed").map(|n| (n, Verdict::Failed(failure.clone()))));
+        }
+        Ok(answers)
+    }
+
+    fn is_slow(&self, fingerprint: u64) -> bool {
+        let mut slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
+        match slow.get(&fingerprint) {
+            Some(until) if *until > Instant::now() => true,
+            Some(_) => {
+                slow.remove(&fingerprint);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn remember_slow(&self, fingerprint: u64) {
+        let mut slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        slow.retain(|_, until| *until > now);
+        slow.insert(fingerprint, now + self.settings.quarantine);
+    }
+}
+
+fn place(answers: &mut [Answers], found: impl Iterator<Item = (usize, Answers)>) {
+    for (i, found) in found {
+        if let Some(slot) = answers.get_mut(i) {
+            *slot = found;
+        }
+    }
+}
+
+fn all(item: &Item<'_>, failure: &Failure) -> Answers {
+    item.rows
+        .iter()
+        .map(|row| (*row, Verdict::Failed(failure.clone())))
+        .collect()
+}
+
+fn key<'a>(question: &'a Question<'_>, query: &'a str) -> Key<'a> {
+    Key {
+        role: &question.claims.role,
+        claims: &question.claims.json,
+        query,
+        values: question
+            .residual
+            .iter()
+            .map(|condition| condition.values.as_slice())
+            .collect(),
+    }
+}
+
+/// Only ever decides that something is not asked for a while, so that a collision shows nobody anything.
+fn fingerprint(key: &Key<'_>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn parameters<'a>(items: &[&Item<'a>]) -> (Vec<&'a str>, Vec<Asked<'a>>) {
+    let mut queries: Vec<&str> = Vec::new();
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    let asked = items
+        .iter()
+        .map(|item| {
+            let question = item.question;
+            let q = *numbers.entry(item.query).or_insert_with(|| {
+                queries.push(item.query);
+                queries.len()
+            });
+            let values = question.residual.iter().flat_map(|condition| &condition.values);
+            Asked {
+                q,
+                role: &question.claims.role,
+                claims: &question.claims.json,
+                sub: question.claims.sub.as_deref(),
+                email: email(&question.claims.json),
+                values: values.map(Option::as_deref).collect(),
+                rows: item.rows.iter().map(|row| row + 1).collect(),
+            }
+        })
+        .collect();
+    (queries, asked)
+}
+
+fn email(claims: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Email {
+        email: Option<String>,
+    }
+    serde_json::from_str::<Email>(claims).ok()?.email
+}
+
+fn row_json(row: &Row) -> Box<RawValue> {
+    let mut json = String::with_capacity(row.text_bytes() + row.layout().columns.len() * 16 + 2);
+    json.push('{');
+    for (column, value) in row.iter() {
+        if value == Value::Unchanged {
+            continue;
+        }
+        if json.len() > 1 {
+            json.push(',');
+        }
+        write_string(&column.name, &mut json);
+        json.push(':');
+        match value {
+            Value::Text(text) => write_string(text, &mut json),
+            Value::Null | Value::Unchanged => json.push_str("null"),
+        }
+    }
+    json.push('}');
+    // Built from escaped strings only, so it parses; if it ever did not, an empty row fails closed.
+    RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+fn call_error(error: &tokio_postgres::Error) -> CallError {
+    match error.code() {
+        Some(code) if *code == SqlState::QUERY_CANCELED => CallError::Timeout,
+        Some(code) => CallError::Unavailable(format!("SQLSTATE {}", code.code())),
+        None => CallError::Unavailable(error.to_string()),
+    }
+}

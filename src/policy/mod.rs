@@ -1,0 +1,68 @@
+//! May they see this row? The one place where that is decided.
+//!
+//! [`Engine::decide`] is the seam: questions in, verdicts out, whatever decides them. What needs no thought (no
+//! row-level security, no policy at all) is decided here; the rest goes to the Postgres judge, in one round trip.
+//! Fail closed: whatever cannot be decided is not an allow.
+
+mod judge;
+mod plan;
+mod question;
+
+pub use judge::{Judge, Settings};
+pub use question::{Failure, Question, Verdict};
+
+use std::sync::Arc;
+
+use crate::postgres::catalog::Types;
+use crate::telemetry::Metrics;
+use plan::Plan;
+
+/// Decides questions. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    judge: Judge,
+    metrics: Arc<Metrics>,
+}
+
+impl Engine {
+    /// An engine that asks Postgres through `judge`.
+    pub fn new(judge: Judge, metrics: Arc<Metrics>) -> Self {
+        Self { judge, metrics }
+    }
+
+    /// One verdict per question, in order. Never fails as a whole.
+    pub async fn decide(&self, questions: &[Question<'_>], types: &Types) -> Vec<Verdict> {
+        let mut asked = Vec::new();
+        let mut verdicts: Vec<Verdict> = questions
+            .iter()
+            .enumerate()
+            .map(|(i, question)| match plan::plan(question, types) {
+                Plan::Decided(verdict) => verdict,
+                Plan::Ask(query) => {
+                    asked.push((i, query));
+                    Verdict::Deny
+                }
+            })
+            .collect();
+        if !asked.is_empty() {
+            let (places, queries): (Vec<usize>, Vec<_>) = asked.into_iter().unzip();
+            let asked: Vec<_> = places
+                .iter()
+                .filter_map(|i| questions.get(*i))
+                .zip(queries)
+                .collect();
+            for (place, verdict) in places.iter().zip(self.judge.ask(&asked).await) {
+                if let Some(slot) = verdicts.get_mut(*place) {
+                    *slot = verdict;
+                }
+            }
+        }
+        for verdict in &verdicts {
+            self.metrics
+                .verdicts
+                .get_or_create(&[("outcome", verdict.label())])
+                .inc();
+        }
+        verdicts
+    }
+}

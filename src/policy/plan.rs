@@ -1,0 +1,183 @@
+use std::collections::BTreeSet;
+
+use super::question::{Failure, Question, Verdict};
+use crate::change::Value;
+use crate::postgres::catalog::{Policy, RowAccess, Table, Types};
+use crate::predicate::identifier;
+
+/// What a question comes to before Postgres is asked.
+pub(super) enum Plan {
+    /// Nothing to ask.
+    Decided(Verdict),
+    /// Ask with this query (see `sql/rowcast/judge.sql` for its parameters).
+    Ask(String),
+}
+
+/// Decides a question or writes the query that does.
+pub(super) fn plan(question: &Question<'_>, types: &Types) -> Plan {
+    let table = question.table;
+    let policies = match policies(question) {
+        Ok(policies) => policies,
+        Err(verdict) => return Plan::Decided(verdict),
+    };
+    if policies.as_ref().is_none_or(Applied::is_empty) && question.residual.is_empty() {
+        return Plan::Decided(Verdict::Allow);
+    }
+    let mut terms = Vec::new();
+    let mut reads: BTreeSet<usize> = question
+        .residual
+        .iter()
+        .map(|condition| condition.column)
+        .collect();
+    let mut whole_row = false;
+    if let Some(applied) = &policies {
+        for policy in applied.permissive.iter().chain(&applied.restrictive) {
+            whole_row |= policy.whole_row;
+            let read = table
+                .columns
+                .iter()
+                .enumerate()
+                .filter(|(_, column)| policy.reads(column));
+            reads.extend(read.map(|(i, _)| i));
+        }
+        terms.push(applied.sql());
+    }
+    if whole_row {
+        reads = (0..table.columns.len()).collect();
+    }
+    if let Some(missing) = missing(question, &reads) {
+        return Plan::Decided(Verdict::Failed(Failure::MissingColumn(missing)));
+    }
+    let mut first = 1;
+    for condition in &question.residual {
+        // A type the catalog does not know cannot be named in SQL: fail closed.
+        let Some(sql) = condition.sql(table, types, "$3", first) else {
+            return Plan::Decided(Verdict::Deny);
+        };
+        terms.push(sql);
+        first += condition.values.len();
+    }
+    let source = if whole_row {
+        populated(table, types)
+    } else {
+        picked(table, types, &reads)
+    };
+    match source {
+        Ok(source) => Plan::Ask(query(&terms, &source, table)),
+        Err(failure) => Plan::Decided(Verdict::Failed(failure)),
+    }
+}
+
+struct Applied<'a> {
+    permissive: Vec<&'a Policy>,
+    restrictive: Vec<&'a Policy>,
+}
+
+impl Applied<'_> {
+    /// All of them are constant true: nothing is left to evaluate.
+    fn is_empty(&self) -> bool {
+        let constant = |policy: &&Policy| matches!(policy.using.as_deref(), None | Some("true"));
+        self.permissive.iter().any(constant) && self.restrictive.iter().all(constant)
+    }
+
+    fn sql(&self) -> String {
+        let using = |policy: &&Policy| format!("({})", policy.using.as_deref().unwrap_or("true"));
+        let permissive: Vec<_> = self.permissive.iter().map(using).collect();
+        let mut sql = format!("({})", permissive.join(" or "));
+        for policy in &self.restrictive {
+            sql.push_str(" and ");
+            sql.push_str(&using(policy));
+        }
+        sql
+    }
+}
+
+/// The policies that apply; `None` if row-level security does not. A verdict if that already decides.
+fn policies<'a>(question: &Question<'a>) -> Result<Option<Applied<'a>>, Verdict> {
+    let RowAccess::Policies {
+        permissive,
+        restrictive,
+    } = &question.access.rows
+    else {
+        return Ok(None);
+    };
+    if permissive.is_empty() {
+        return Err(Verdict::Deny);
+    }
+    let find = |indexes: &[usize]| -> Result<Vec<&'a Policy>, Verdict> {
+        // An index past the end means the two were not read together: deny.
+        indexes
+            .iter()
+            .map(|i| question.table.policies.get(*i).ok_or(Verdict::Deny))
+            .collect()
+    };
+    Ok(Some(Applied {
+        permissive: find(permissive)?,
+        restrictive: find(restrictive)?,
+    }))
+}
+
+/// The first column that is read but not carried.
+fn missing(question: &Question<'_>, reads: &BTreeSet<usize>) -> Option<String> {
+    reads.iter().find_map(|i| {
+        let column = question.table.columns.get(*i)?;
+        let carried = !matches!(question.row.get(&column.name), None | Some(Value::Unchanged));
+        (!carried).then(|| column.name.to_string())
+    })
+}
+
+/// The columns that are read, under the table's own name.
+fn picked(table: &Table, types: &Types, reads: &BTreeSet<usize>) -> Result<String, Failure> {
+    let mut columns = Vec::with_capacity(reads.len());
+    for i in reads {
+        let name = table.columns.get(*i).map_or("", |column| &column.name);
+        columns.push(format!("{} as {}", cast(table, types, *i)?, identifier(name)));
+    }
+    Ok(format!("(select {})", columns.join(", ")))
+}
+
+/// The row as a value of the table's own type, for expressions that use it as a whole. The empty object changes
+/// nothing: it is there because only a function's result keeps the type.
+fn populated(table: &Table, types: &Types) -> Result<String, Failure> {
+    let columns: Vec<String> = (0..table.columns.len())
+        .map(|i| cast(table, types, i))
+        .collect::<Result<_, _>>()?;
+    let name = &table.name;
+    Ok(format!(
+        "pg_catalog.json_populate_record(row({})::{}.{}, '{{}}')",
+        columns.join(", "),
+        identifier(&name.schema),
+        identifier(&name.table)
+    ))
+}
+
+/// A column's value, cast from its text in the row. JSON's null and SQL's NULL stay apart this way, which
+/// `json_populate_record` over the row itself would not do.
+fn cast(table: &Table, types: &Types, column: usize) -> Result<String, Failure> {
+    let unknown = |name: &str| Failure::MissingColumn(name.to_owned());
+    let column = table.columns.get(column).ok_or_else(|| unknown("?"))?;
+    let ty = types
+        .0
+        .get(&column.type_oid)
+        .ok_or_else(|| unknown(&column.name))?;
+    Ok(format!("($1[asked.n]->>{})::{}", literal(&column.name), ty.sql))
+}
+
+fn query(terms: &[String], source: &str, table: &Table) -> String {
+    format!(
+        "select coalesce(pg_catalog.array_agg(asked.n), '{{}}') from pg_catalog.unnest($2) as asked(n) \
+         where (select {} from {source} as {})",
+        terms.join(" and "),
+        identifier(&table.name.table),
+    )
+}
+
+/// A string literal that reads the same under either setting of `standard_conforming_strings`.
+fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if text.contains('\\') {
+        format!("E'{}'", quoted.replace('\\', "\\\\"))
+    } else {
+        format!("'{quoted}'")
+    }
+}

@@ -21,4 +21,5 @@ pub mod replication;
 pub mod predicate;
 
 pub mod policy;
+pub mod subscription;
 

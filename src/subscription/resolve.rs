@@ -1,0 +1,216 @@
+use std::sync::Arc;
+
+use super::{Filter, RawCondition, Refusal, parse_filter};
+use crate::change::TableName;
+use crate::postgres::catalog::{Access, Catalog, RoleAccess, Table};
+use crate::protocol::{Binding, EventFilter, Select};
+
+/// A binding, settled on the tables it means today.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The id its client knows it by.
+    pub binding: i64,
+    /// Which actions it wants.
+    pub event: EventFilter,
+    /// The tables; more than one, or none yet, only for wildcards.
+    pub targets: Vec<Target>,
+}
+
+/// One table of a [`Resolved`] binding.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// `Table::oid`.
+    pub table: u32,
+    /// Its filter.
+    pub filter: Arc<Filter>,
+    /// Which of its columns are sent.
+    pub columns: Arc<[bool]>,
+}
+
+/// Tables a binding means, with the conditions that still have to be checked against the column types.
+pub(super) struct Meant<'a> {
+    pub(super) tables: Vec<&'a Arc<Table>>,
+    pub(super) conditions: Vec<RawCondition>,
+}
+
+/// Finds the published tables of a binding. `filter` is given already checked (see [`super::conditions`]), so that
+/// the same call serves when a binding is made and when the catalog has changed since.
+///
+/// # Errors
+/// A [`Refusal`] for parameters that make no sense for this catalog or that this role cannot read.
+pub fn resolve(
+    binding: &Binding,
+    filter: &Arc<Filter>,
+    catalog: &Catalog,
+    access: &RoleAccess,
+) -> Result<Resolved, Refusal> {
+    let meant = meant(binding, catalog)?;
+    let targets = meant
+        .tables
+        .into_iter()
+        .map(|table| {
+            let access = access.tables.get(&table.oid);
+            readable(binding, &meant.conditions, table, access)?;
+            let columns = columns(binding, table, access)?;
+            Ok(Target {
+                table: table.oid,
+                filter: Arc::clone(filter),
+                columns,
+            })
+        })
+        .collect::<Result<_, Refusal>>()?;
+    Ok(Resolved {
+        binding: binding.id,
+        event: binding.event,
+        targets,
+    })
+}
+
+pub(super) fn meant<'a>(binding: &Binding, catalog: &'a Catalog) -> Result<Meant<'a>, Refusal> {
+    let conditions = match &binding.filter {
+        Some(text) => parse_filter(text)?,
+        None => Vec::new(),
+    };
+    if binding.select == Select::Invalid {
+        return Err(Refusal::Select);
+    }
+    let (schema, table) = match (binding.schema.as_deref(), binding.table.as_deref()) {
+        (None, None) => return Err(Refusal::NoParams(binding.source.clone())),
+        (Some(schema), None) => (schema, "*"),
+        (None, Some(table)) => ("public", table),
+        (Some(schema), Some(table)) => (schema, table),
+    };
+    let wildcard = schema == "*" || table == "*";
+    if wildcard && matches!(binding.select, Select::Columns(_)) {
+        return Err(Refusal::SelectWildcard);
+    }
+    if !conditions.is_empty() && (binding.schema.is_none() || binding.table.is_none()) {
+        return Err(exception(
+            binding,
+            "filter requires both a schema and a table".to_owned(),
+        ));
+    }
+    if wildcard && !conditions.is_empty() {
+        return Err(exception(
+            binding,
+            "filter is not supported for wildcard subscriptions".to_owned(),
+        ));
+    }
+    let tables: Vec<_> = if wildcard {
+        catalog
+            .tables
+            .values()
+            .filter(|t| {
+                (schema == "*" || &*t.name.schema == schema) && (table == "*" || &*t.name.table == table)
+            })
+            .collect()
+    } else {
+        catalog
+            .tables
+            .get(&TableName::new(schema, table))
+            .into_iter()
+            .collect()
+    };
+    // A wildcard may come before its first table does, but a schema or table nobody has published is a mistake.
+    if tables.is_empty() && !(schema == "*" && table == "*") {
+        return Err(Refusal::NotPublished(params(binding)));
+    }
+    Ok(Meant { tables, conditions })
+}
+
+/// The role must be able to read what it filters on: a filter tells whether a value matches.
+fn readable(
+    binding: &Binding,
+    conditions: &[RawCondition],
+    table: &Table,
+    access: Option<&Access>,
+) -> Result<(), Refusal> {
+    for condition in conditions {
+        if readable_column(table, access, &condition.column).is_none() {
+            return Err(exception(
+                binding,
+                format!("invalid column for filter {}", condition.column),
+            ));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn readable_column(table: &Table, access: Option<&Access>, name: &str) -> Option<usize> {
+    let column = table.column(name)?;
+    access?
+        .columns
+        .get(column)
+        .copied()
+        .unwrap_or(false)
+        .then_some(column)
+}
+
+/// Readable columns, narrowed by `select`; the primary key always stays.
+fn columns(binding: &Binding, table: &Table, access: Option<&Access>) -> Result<Arc<[bool]>, Refusal> {
+    let readable = |i: usize| access.is_some_and(|access| access.columns.get(i).copied().unwrap_or(false));
+    let mut sent: Vec<bool> = (0..table.columns.len()).map(readable).collect();
+    if let Select::Columns(names) = &binding.select {
+        for name in names {
+            if readable_column(table, access, name).is_none() {
+                return Err(exception(binding, format!("invalid column for select {name}")));
+            }
+        }
+        for (i, column) in table.columns.iter().enumerate() {
+            let selected = names.iter().any(|name| **name == *column.name) || table.primary_key.contains(&i);
+            sent[i] = sent[i] && selected;
+        }
+    }
+    Ok(sent.into())
+}
+
+pub(super) fn exception(binding: &Binding, exception: String) -> Refusal {
+    Refusal::Exception {
+        params: params(binding),
+        exception,
+    }
+}
+
+/// The parameters as clients have always been shown them.
+fn params(binding: &Binding) -> String {
+    let event = match binding.event {
+        EventFilter::All => "*",
+        EventFilter::Insert => "INSERT",
+        EventFilter::Update => "UPDATE",
+        EventFilter::Delete => "DELETE",
+    };
+    let filters: Vec<String> = binding
+        .filter
+        .as_deref()
+        .and_then(|text| parse_filter(text).ok())
+        .unwrap_or_default()
+        .into_iter()
+        .map(|condition| {
+            let values: Vec<_> = condition
+                .values
+                .into_iter()
+                .map(|v| v.unwrap_or_else(|| "null".to_owned()))
+                .collect();
+            let not = if condition.negate { "not." } else { "" };
+            format!(
+                "{{{:?}, \"{not}{}\", {:?}}}",
+                condition.column,
+                condition.operator.name(),
+                values.join(",")
+            )
+        })
+        .collect();
+    let select = match &binding.select {
+        Select::Columns(names) => format!("{names:?}"),
+        Select::All | Select::Invalid => "nil".to_owned(),
+    };
+    format!(
+        "[event: {event}, schema: {}, table: {}, filters: [{}], select: {select}]",
+        binding
+            .schema
+            .as_deref()
+            .unwrap_or(if binding.table.is_some() { "public" } else { "*" }),
+        binding.table.as_deref().unwrap_or("*"),
+        filters.join(", "),
+    )
+}

@@ -23,3 +23,5 @@ pub mod predicate;
 pub mod policy;
 pub mod subscription;
 
+pub mod hub;
+

@@ -1,0 +1,89 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Frame, Outbox};
+
+/// A frame that several parties may send and exactly one does.
+///
+/// The reply to a join is one: it goes out when the subscription is live, or when its time is up, whichever is first.
+/// It is queued while the lock is held, so whoever comes second and finds it gone may queue what belongs behind it.
+#[derive(Clone, Debug)]
+pub struct HeldFrame(Arc<Mutex<Option<Frame>>>);
+
+impl HeldFrame {
+    /// Holds a frame.
+    pub fn new(frame: Frame) -> Self {
+        Self(Arc::new(Mutex::new(Some(frame))))
+    }
+
+    /// Queues the frame unless it has been sent or discarded. Once this returns it is in front of anything the caller
+    /// queues next. Returns whether this call was the one.
+    pub fn send(&self, outbox: &Outbox) -> bool {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(frame) = held.take() else { return false };
+        // A full outbox has told its owner; there is nothing to add here.
+        let _ = outbox.push(frame);
+        true
+    }
+
+    /// Whether nobody has sent or discarded it yet.
+    pub fn is_held(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Drops the frame. Returns whether it was still held: if so, nobody has sent it or ever will.
+    pub fn discard(&self) -> bool {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.take().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::hub::{Bounds, Drained};
+
+    fn frame(text: &str) -> Frame {
+        Frame::Text(text.to_owned().into())
+    }
+
+    #[test]
+    fn one_of_two_sends_and_the_follower_comes_behind() {
+        for _ in 0..200 {
+            let outbox = Outbox::new(Bounds {
+                frames: 10,
+                bytes: 100,
+            });
+            let held = HeldFrame::new(frame("reply"));
+            let feed = std::thread::spawn({
+                let (outbox, held) = (outbox.clone(), held.clone());
+                move || {
+                    let first = held.send(&outbox);
+                    outbox.push(frame("live")).unwrap();
+                    first
+                }
+            });
+            let session_was_first = held.send(&outbox);
+            assert_ne!(feed.join().unwrap(), session_was_first);
+            let Some(Drained::Frames(frames)) = outbox.drain().now_or_never() else {
+                panic!("nothing queued")
+            };
+            assert_eq!(frames, [frame("reply"), frame("live")]);
+        }
+    }
+
+    #[test]
+    fn a_discarded_frame_is_never_sent() {
+        let outbox = Outbox::new(Bounds {
+            frames: 10,
+            bytes: 100,
+        });
+        let held = HeldFrame::new(frame("reply"));
+        assert!(held.is_held());
+        assert!(held.discard());
+        assert!(!held.is_held() && !held.discard());
+        assert!(!held.send(&outbox));
+        assert!(outbox.drain().now_or_never().is_none());
+    }
+}

@@ -1,0 +1,36 @@
+//! Bounded outboxes: where everything that leaves for a client waits, and what happens when it waits too long.
+//!
+//! Knows neither Postgres nor HTTP. A frame's bytes are shared by every outbox they are in.
+
+mod held;
+mod outbox;
+
+pub use held::HeldFrame;
+pub use outbox::{Bounds, Drained, Outbox, Overflow};
+
+use axum::extract::ws::Utf8Bytes;
+use bytes::Bytes;
+
+/// One encoded WebSocket message. Cloning shares the bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A text message.
+    Text(Utf8Bytes),
+    /// A binary message.
+    Binary(Bytes),
+}
+
+impl Frame {
+    /// Payload bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether the payload is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

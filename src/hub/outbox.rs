@@ -1,0 +1,203 @@
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::Frame;
+
+/// How much may wait for one connection. Both bounds hold; the first one reached overflows.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Frames.
+    pub frames: usize,
+    /// Bytes of payload. A single frame larger than this still fits an empty outbox, so that one large row does not
+    /// make a healthy connection unusable.
+    pub bytes: usize,
+}
+
+/// The outbox was full or already closed: the frame was not queued and none will be again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// This frame did not fit. The backlog is freed at once and the connection ends with the slow-consumer code.
+    Full,
+    /// The connection is ending for this or another reason.
+    Closed,
+}
+
+/// The queue between whoever has something to say to a client and the task that owns its socket.
+///
+/// An idle outbox holds no buffer. A full one is poisoned: losing one message in the middle is worse for a client
+/// than coming back, so the queue is dropped and the connection's task is told to close.
+#[derive(Clone, Debug)]
+pub struct Outbox(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    bounds: Bounds,
+    queue: Mutex<Queue>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    frames: VecDeque<Frame>,
+    bytes: usize,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Open,
+    Overflowed,
+    Closed,
+}
+
+/// What [`Outbox::drain`] found.
+#[derive(Debug)]
+pub enum Drained {
+    /// These frames, in order; never empty.
+    Frames(VecDeque<Frame>),
+    /// The outbox overflowed: close the socket with the slow-consumer code.
+    Overflowed,
+}
+
+impl Outbox {
+    /// An empty outbox.
+    pub fn new(bounds: Bounds) -> Self {
+        Self(Arc::new(Shared {
+            bounds,
+            queue: Mutex::default(),
+            wake: Notify::new(),
+        }))
+    }
+
+    /// Queues a frame; never waits.
+    ///
+    /// # Errors
+    /// [`Overflow`] if it did not fit or the outbox is closed. Callers need not act: the owner has been told.
+    pub fn push(&self, frame: Frame) -> Result<(), Overflow> {
+        let mut queue = self.lock();
+        if queue.state != State::Open {
+            return Err(Overflow::Closed);
+        }
+        let bytes = queue.bytes.saturating_add(frame.len());
+        let full = queue.frames.len() >= self.0.bounds.frames
+            || (bytes > self.0.bounds.bytes && !queue.frames.is_empty());
+        if full {
+            queue.state = State::Overflowed;
+            queue.frames = VecDeque::new();
+            queue.bytes = 0;
+        } else {
+            queue.bytes = bytes;
+            queue.frames.push_back(frame);
+        }
+        drop(queue);
+        self.0.wake.notify_one();
+        if full { Err(Overflow::Full) } else { Ok(()) }
+    }
+
+    /// Waits until there is something to send and takes all of it. Cancel-safe; one task at a time.
+    pub async fn drain(&self) -> Drained {
+        loop {
+            {
+                let mut queue = self.lock();
+                if queue.state == State::Overflowed {
+                    return Drained::Overflowed;
+                }
+                if !queue.frames.is_empty() {
+                    queue.bytes = 0;
+                    return Drained::Frames(std::mem::take(&mut queue.frames));
+                }
+            }
+            self.0.wake.notified().await;
+        }
+    }
+
+    /// Refuses further frames and frees what is queued. For the owner, when the socket is gone.
+    pub fn close(&self) {
+        let mut queue = self.lock();
+        queue.state = State::Closed;
+        queue.frames = VecDeque::new();
+        queue.bytes = 0;
+    }
+
+    /// Whether frames are still accepted.
+    pub fn is_open(&self) -> bool {
+        self.lock().state == State::Open
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // The queue is consistent after every statement above, so a panic elsewhere while it was held changes nothing.
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(text: &str) -> Frame {
+        Frame::Text(text.to_owned().into())
+    }
+
+    #[tokio::test]
+    async fn frames_leave_in_order_and_all_at_once() {
+        let outbox = Outbox::new(Bounds {
+            frames: 3,
+            bytes: 100,
+        });
+        outbox.push(frame("a")).unwrap();
+        outbox.push(frame("b")).unwrap();
+        let Drained::Frames(frames) = outbox.drain().await else {
+            panic!("overflowed")
+        };
+        assert_eq!(frames, [frame("a"), frame("b")]);
+    }
+
+    #[tokio::test]
+    async fn too_many_frames_end_it_and_free_the_backlog() {
+        let outbox = Outbox::new(Bounds {
+            frames: 2,
+            bytes: 100,
+        });
+        outbox.push(frame("a")).unwrap();
+        outbox.push(frame("b")).unwrap();
+        assert_eq!(outbox.push(frame("c")), Err(Overflow::Full));
+        assert_eq!(outbox.push(frame("d")), Err(Overflow::Closed));
+        assert!(matches!(outbox.drain().await, Drained::Overflowed));
+        assert_eq!(outbox.lock().frames.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn bytes_bound_too_but_one_large_frame_passes() {
+        let outbox = Outbox::new(Bounds { frames: 10, bytes: 4 });
+        outbox.push(frame("larger than four")).unwrap();
+        assert_eq!(outbox.push(frame("x")), Err(Overflow::Full));
+    }
+
+    #[tokio::test]
+    async fn a_push_wakes_a_waiting_drain() {
+        let outbox = Outbox::new(Bounds {
+            frames: 10,
+            bytes: 100,
+        });
+        let waiting = tokio::spawn({
+            let outbox = outbox.clone();
+            async move { outbox.drain().await }
+        });
+        tokio::task::yield_now().await;
+        outbox.push(frame("a")).unwrap();
+        assert!(matches!(waiting.await.unwrap(), Drained::Frames(f) if f.len() == 1));
+    }
+
+    #[test]
+    fn a_closed_outbox_takes_nothing() {
+        let outbox = Outbox::new(Bounds {
+            frames: 10,
+            bytes: 100,
+        });
+        outbox.close();
+        assert_eq!(outbox.push(frame("a")), Err(Overflow::Closed));
+    }
+}

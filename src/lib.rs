@@ -25,3 +25,5 @@ pub mod subscription;
 
 pub mod hub;
 
+pub mod feed;
+

@@ -1,0 +1,160 @@
+//! From verdicts to frames in outboxes. Each distinct message is encoded once and its bytes shared.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::assess::{Outcome, Work};
+use super::payload::{Old, Payload, Problem};
+use super::roster::Roster;
+use super::{Style, Subscriber};
+use crate::hub::Frame;
+use crate::policy::Verdict;
+use crate::protocol::{self, Version};
+use crate::subscription::SubscriberId;
+
+/// What a message shows; members with equal views share its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct View {
+    columns: Arc<[bool]>,
+    shown: Shown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    Row(Old),
+    Problem(Problem),
+}
+
+/// One binding that gets a change.
+struct Delivery {
+    subscriber: SubscriberId,
+    view: usize,
+    binding: i64,
+}
+
+/// Puts a change into the outboxes of those who may have it; returns how many messages that were.
+pub(super) fn deliver<'a>(
+    work: &Work<'a>,
+    verdicts: &[Verdict],
+    roster: &Roster,
+    render: impl FnOnce() -> Payload<'a>,
+) -> u64 {
+    let mut views: Vec<View> = Vec::new();
+    let mut deliveries = deliveries(work, verdicts, &mut views);
+    if deliveries.is_empty() {
+        return 0;
+    }
+    deliveries.sort_unstable_by_key(|d| (d.subscriber, d.view, d.binding));
+    deliveries.dedup_by_key(|d| (d.subscriber, d.view, d.binding));
+    let mut frames = Frames {
+        payload: render(),
+        views,
+        data: HashMap::new(),
+        encoded: HashMap::new(),
+    };
+    let mut sent = 0;
+    for run in deliveries.chunk_by(|a, b| (a.subscriber, a.view) == (b.subscriber, b.view)) {
+        let Some(first) = run.first() else { continue };
+        let Some(entry) = roster.get(first.subscriber).filter(|entry| entry.live) else {
+            continue;
+        };
+        let ids: Vec<i64> = run.iter().map(|d| d.binding).collect();
+        let frame = frames.get(&entry.subscriber, ids, first.view, work.change.action.as_str());
+        // A full or closed outbox has told its owner; nobody else is concerned.
+        sent += u64::from(entry.subscriber.outbox.push(frame).is_ok());
+    }
+    sent
+}
+
+fn deliveries(work: &Work<'_>, verdicts: &[Verdict], views: &mut Vec<View>) -> Vec<Delivery> {
+    let mut deliveries = Vec::new();
+    for group in &work.groups {
+        let shown = match group.outcome(verdicts) {
+            None => continue,
+            Some(Outcome::Row(old)) => Shown::Row(old),
+            Some(Outcome::Problem(problem)) => Shown::Problem(problem),
+        };
+        for member in &group.members {
+            let same = |view: &View| {
+                view.shown == shown
+                    && (Arc::ptr_eq(&view.columns, &member.columns) || view.columns == member.columns)
+            };
+            let view = views.iter().position(same).unwrap_or_else(|| {
+                views.push(View {
+                    columns: Arc::clone(&member.columns),
+                    shown,
+                });
+                views.len() - 1
+            });
+            deliveries.push(Delivery {
+                subscriber: member.subscriber,
+                view,
+                binding: member.binding,
+            });
+        }
+    }
+    deliveries
+}
+
+/// A message, but for its bytes.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    topic: Arc<str>,
+    version: Version,
+    style: Style,
+    ids: Vec<i64>,
+    view: usize,
+}
+
+struct Frames<'a> {
+    payload: Payload<'a>,
+    views: Vec<View>,
+    data: HashMap<usize, Arc<str>>,
+    encoded: HashMap<Key, Frame>,
+}
+
+impl Frames<'_> {
+    fn get(&mut self, subscriber: &Subscriber, ids: Vec<i64>, view: usize, action: &str) -> Frame {
+        let key = Key {
+            topic: Arc::clone(&subscriber.topic),
+            version: subscriber.version,
+            style: subscriber.style,
+            ids,
+            view,
+        };
+        if let Some(frame) = self.encoded.get(&key) {
+            return frame.clone();
+        }
+        let data = self.data(view);
+        let text = match key.style {
+            Style::Modern => {
+                let ids: Vec<String> = key.ids.iter().map(i64::to_string).collect();
+                let payload = format!("{{\"ids\":[{}],\"data\":{data}}}", ids.join(","));
+                protocol::fan_out(key.version, &key.topic, "postgres_changes", &payload)
+            }
+            Style::Legacy => protocol::fan_out(key.version, &key.topic, action, &data),
+        };
+        let frame = Frame::Text(text.into());
+        self.encoded.insert(key, frame.clone());
+        frame
+    }
+
+    fn data(&mut self, view: usize) -> Arc<str> {
+        if let Some(data) = self.data.get(&view) {
+            return Arc::clone(data);
+        }
+        let data: Arc<str> = match self.views.get(view) {
+            Some(View {
+                columns,
+                shown: Shown::Row(old),
+            }) => self.payload.data(columns, *old).into(),
+            Some(View {
+                shown: Shown::Problem(problem),
+                ..
+            }) => self.payload.problem(*problem).into(),
+            None => Arc::from("{}"),
+        };
+        self.data.insert(view, Arc::clone(&data));
+        data
+    }
+}

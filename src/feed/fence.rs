@@ -1,0 +1,66 @@
+//! Where the WAL is now: the position a subscription has to wait for. One query serves all who ask at once.
+
+use crate::postgres::Pool;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::change::Lsn;
+use crate::shutdown::Shutdown;
+
+type Request = oneshot::Sender<Result<Lsn, String>>;
+
+/// Hands out fence positions. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Fence {
+    requests: mpsc::Sender<Request>,
+}
+
+/// Callers that may wait at once; more of them wait to be queued.
+const WAITING: usize = 1024;
+
+impl Fence {
+    pub(super) fn start(pool: Pool, shutdown: &Shutdown) -> Self {
+        let (requests, mut incoming) = mpsc::channel::<Request>(WAITING);
+        let stopping = shutdown.clone();
+        shutdown.spawn("fence", async move {
+            loop {
+                let mut callers = Vec::new();
+                let received = tokio::select! {
+                    received = incoming.recv_many(&mut callers, WAITING) => received,
+                    () = stopping.cancelled() => return,
+                };
+                if received == 0 {
+                    return;
+                }
+                let answer = flushed(&pool).await;
+                for caller in callers {
+                    // A caller that went away does not need the answer.
+                    let _ = caller.send(answer.clone());
+                }
+            }
+        });
+        Self { requests }
+    }
+
+    /// A position behind everything that was committed, and flushed, before the call.
+    pub(super) async fn target(&self) -> Result<Lsn, String> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || "the server is stopping".to_owned();
+        self.requests.send(reply).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+async fn flushed(pool: &Pool) -> Result<Lsn, String> {
+    let client = pool.get().await.map_err(|e| e.to_string())?;
+    // On a standby, what has been replayed is what can be decoded.
+    let row = client
+        .query_one(
+            "select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end)::text",
+            &[],
+        )
+        .await
+        .map_err(|e| e.to_string())?;
+    row.get::<_, String>(0)
+        .parse()
+        .map_err(|e: crate::change::InvalidLsn| e.to_string())
+}

@@ -1,0 +1,230 @@
+//! Keeps the catalog and what each role may read: one immutable snapshot at a time, replaced as a whole.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::Object;
+
+use crate::postgres::Pool;
+use tokio::sync::{Mutex, watch};
+
+use crate::change::{TableName, Transaction};
+use crate::postgres::catalog::{self, Catalog, RoleAccess, Table};
+use crate::protocol::Binding;
+use crate::subscription::{self, Filter, Unchecked};
+use crate::telemetry::Metrics;
+
+use super::{Settings, SubscribeError};
+
+/// The database's rules as of one reading.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    pub(super) catalog: Arc<Catalog>,
+    /// The roles that have been asked for and exist.
+    pub(super) roles: HashMap<Arc<str>, Arc<RoleAccess>>,
+    /// Grows with every difference.
+    pub(super) generation: u64,
+    by_oid: Arc<HashMap<u32, Arc<Table>>>,
+}
+
+impl Snapshot {
+    fn new(catalog: Catalog, roles: HashMap<Arc<str>, Arc<RoleAccess>>, generation: u64) -> Self {
+        let by_oid = catalog
+            .tables
+            .values()
+            .map(|table| (table.oid, Arc::clone(table)))
+            .collect();
+        Self {
+            catalog: Arc::new(catalog),
+            roles,
+            generation,
+            by_oid: Arc::new(by_oid),
+        }
+    }
+
+    pub(super) fn table(&self, oid: u32) -> Option<&Arc<Table>> {
+        self.by_oid.get(&oid)
+    }
+
+    pub(super) fn table_names(&self) -> Arc<BTreeSet<TableName>> {
+        Arc::new(self.catalog.tables.keys().cloned().collect())
+    }
+}
+
+/// The catalog could not be read. `Display` says why and carries no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// No connection.
+    #[error("no connection to the database: {0}")]
+    Connection(String),
+    /// The queries failed.
+    #[error("the catalog could not be read: {0}")]
+    Query(String),
+}
+
+#[derive(Debug)]
+pub(super) struct Keeper {
+    pool: Pool,
+    publication: String,
+    max_in_values: usize,
+    metrics: Arc<Metrics>,
+    current: watch::Sender<Arc<Snapshot>>,
+    /// Held while reading, so that readings do not overlap; when the last one ended.
+    reading: Mutex<Instant>,
+}
+
+/// A refused subscription has the catalog read again only if the last reading is older than this.
+const STALE: Duration = Duration::from_millis(500);
+
+impl Keeper {
+    pub(super) async fn start(
+        pool: Pool,
+        settings: &Settings,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, CatalogError> {
+        let keeper = Self {
+            pool,
+            publication: settings.publication.clone(),
+            max_in_values: settings.max_in_values,
+            metrics,
+            current: watch::Sender::new(Arc::default()),
+            reading: Mutex::new(Instant::now()),
+        };
+        keeper.refresh().await?;
+        Ok(keeper)
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.borrow())
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.current.subscribe()
+    }
+
+    pub(super) async fn client(&self) -> Result<Object, CatalogError> {
+        self.pool
+            .get()
+            .await
+            .map_err(|e| CatalogError::Connection(e.to_string()))
+    }
+
+    /// Has Postgres check a binding's filter for a role.
+    pub(super) async fn filter(
+        &self,
+        binding: &Binding,
+        snapshot: &Snapshot,
+        access: &RoleAccess,
+    ) -> Result<Arc<Filter>, SubscribeError> {
+        if binding.filter.is_none() {
+            return Ok(Arc::default());
+        }
+        let client = self
+            .client()
+            .await
+            .map_err(|e| SubscribeError::Unavailable(e.to_string()))?;
+        subscription::conditions(binding, &snapshot.catalog, access, &client, self.max_in_values)
+            .await
+            .map_err(|e| match e {
+                Unchecked::Refused(refusal) => SubscribeError::Refused(refusal.to_string()),
+                Unchecked::Database(_) => SubscribeError::Unavailable(e.to_string()),
+            })
+    }
+
+    /// Reads the catalog, and again what every known role may read.
+    pub(super) async fn refresh(&self) -> Result<(), CatalogError> {
+        let mut reading = self.reading.lock().await;
+        let result = self.read().await;
+        *reading = Instant::now();
+        self.metrics.catalog_reads.inc();
+        if result.is_err() {
+            self.metrics.catalog_failures.inc();
+        }
+        result
+    }
+
+    /// Reads the catalog once everybody can see what this transaction did.
+    pub(super) async fn refresh_after(&self, transaction: &Transaction) -> Result<(), CatalogError> {
+        let client = self.client().await?;
+        let query = |e: tokio_postgres::Error| CatalogError::Query(e.to_string());
+        let statement = client
+            .prepare_cached("select rowcast.is_visible($1)")
+            .await
+            .map_err(query)?;
+        while !client
+            .query_one(&statement, &[&i64::from(transaction.xid)])
+            .await
+            .map_err(query)?
+            .get::<_, bool>(0)
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(client);
+        self.refresh().await
+    }
+
+    /// Reads the catalog unless that was just done; whether it did.
+    pub(super) async fn refresh_if_stale(&self) -> bool {
+        let stale = self.reading.lock().await.elapsed() >= STALE;
+        stale && self.refresh().await.is_ok()
+    }
+
+    /// The current snapshot with this role in it; `None` if the database has no such role.
+    pub(super) async fn with_role(&self, role: &Arc<str>) -> Result<Option<Arc<Snapshot>>, CatalogError> {
+        let snapshot = self.snapshot();
+        if snapshot.roles.contains_key(role) {
+            return Ok(Some(snapshot));
+        }
+        let _reading = self.reading.lock().await;
+        let snapshot = self.snapshot();
+        if snapshot.roles.contains_key(role) {
+            return Ok(Some(snapshot));
+        }
+        let client = self.client().await?;
+        let Some(access) = role_access(&client, role, &snapshot.catalog).await? else {
+            return Ok(None);
+        };
+        let mut roles = snapshot.roles.clone();
+        roles.insert(Arc::clone(role), Arc::new(access));
+        // The same generation: nothing that was settled before has changed.
+        let snapshot = Arc::new(Snapshot {
+            catalog: Arc::clone(&snapshot.catalog),
+            roles,
+            generation: snapshot.generation,
+            by_oid: Arc::clone(&snapshot.by_oid),
+        });
+        self.current.send_replace(Arc::clone(&snapshot));
+        Ok(Some(snapshot))
+    }
+
+    async fn read(&self) -> Result<(), CatalogError> {
+        let mut client = self.client().await?;
+        let catalog = catalog::load(&mut client, &self.publication)
+            .await
+            .map_err(|e| CatalogError::Query(e.to_string()))?;
+        let old = self.snapshot();
+        let mut roles = HashMap::with_capacity(old.roles.len());
+        for role in old.roles.keys() {
+            if let Some(access) = role_access(&client, role, &catalog).await? {
+                roles.insert(Arc::clone(role), Arc::new(access));
+            }
+        }
+        if *old.catalog != catalog || old.roles != roles {
+            let generation = old.generation + 1;
+            self.current
+                .send_replace(Arc::new(Snapshot::new(catalog, roles, generation)));
+        }
+        Ok(())
+    }
+}
+
+async fn role_access(
+    client: &Object,
+    role: &str,
+    catalog: &Catalog,
+) -> Result<Option<RoleAccess>, CatalogError> {
+    catalog::role_access(client, role, catalog)
+        .await
+        .map_err(|e| CatalogError::Query(e.to_string()))
+}

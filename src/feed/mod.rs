@@ -1,0 +1,317 @@
+//! The pump: change → subscription → policy → hub, in commit order; the one place an LSN is confirmed.
+//!
+//! Sessions see [`Feed`]: subscribe, unsubscribe, replace claims. Everything else is the pump's own.
+
+mod assess;
+mod convert;
+mod deliver;
+mod fence;
+mod keeper;
+mod payload;
+mod pump;
+mod roster;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::postgres::Pool;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::auth::Claims;
+use crate::change::{Event, Lsn, StreamState, TableName};
+use crate::hub::{Frame, HeldFrame, Outbox};
+use crate::policy::Engine;
+use crate::protocol::{Binding, Version};
+use crate::shutdown::Shutdown;
+use crate::subscription;
+use crate::telemetry::Metrics;
+
+pub use crate::subscription::SubscriberId;
+pub use keeper::CatalogError;
+
+use fence::Fence;
+use keeper::{Keeper, Snapshot};
+use pump::{Add, Command, Pump};
+use roster::Bound;
+
+/// A channel that wants row changes.
+#[derive(Clone, Debug)]
+pub struct Subscriber {
+    /// Its id, from [`Feed::next_id`].
+    pub id: SubscriberId,
+    /// Full topic, `realtime:…`.
+    pub topic: Arc<str>,
+    /// Serialiser of its connection.
+    pub version: Version,
+    /// How changes are wrapped.
+    pub style: Style,
+    /// Where frames go.
+    pub outbox: Outbox,
+}
+
+/// How a change is wrapped for a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Style {
+    /// Event `postgres_changes`, payload `{ids, data}`.
+    Modern,
+    /// Event `INSERT`/`UPDATE`/`DELETE`, the change itself as payload (joins without `config`).
+    Legacy,
+}
+
+/// What [`Feed::subscribe`] takes.
+#[derive(Clone, Debug)]
+pub struct SubscribeRequest {
+    /// Who.
+    pub subscriber: Subscriber,
+    /// With what rights.
+    pub claims: Arc<Claims>,
+    /// To what. All or none: one bad binding refuses the request. Shared with the session, which keeps them to ask
+    /// again.
+    pub bindings: Arc<[Binding]>,
+    /// The reply to the join, if it waits for this subscription: sent before `on_live`. The session may have sent or
+    /// discarded it by then; that is the session's business.
+    pub reply: Option<HeldFrame>,
+    /// Pushed into the outbox, in order, at the moment the subscription is live: every change behind them was
+    /// committed after, none in front of them is sent.
+    pub on_live: Vec<Frame>,
+}
+
+/// Why a subscription was refused. `Display` is the text for the client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubscribeError {
+    /// The parameters are wrong or not allowed; trying again will not help.
+    #[error("{0}")]
+    Refused(String),
+    /// The database or the stream cannot serve this now; trying again may help.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// What the pump needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The publication whose tables are followed.
+    pub publication: String,
+    /// How often the catalog is read again when nothing said that it changed.
+    pub catalog_refresh: Duration,
+    /// A change whose replication message is larger than this loses its large fields (`Error 413`). Bytes.
+    pub max_record_bytes: usize,
+    /// How many values an `in` list may have.
+    pub max_in_values: usize,
+    /// What becomes of a DELETE under row-level security whose old row does not carry what the policies read.
+    pub unjudged_deletes: UnjudgedDeletes,
+}
+
+/// See [`Settings::unjudged_deletes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnjudgedDeletes {
+    /// The primary key goes to the table's subscribers, as clients of this protocol expect.
+    Key,
+    /// Nobody is told.
+    Deny,
+}
+
+/// The ends that the replication stream holds.
+#[derive(Debug)]
+pub struct StreamEnds {
+    /// Where the stream puts its events.
+    pub events: mpsc::Sender<Vec<Event>>,
+    /// The tables to stream. A new value asks for [`Event::Tables`] and a restart behind the position handed over.
+    pub tables: watch::Receiver<Arc<std::collections::BTreeSet<TableName>>>,
+    /// Everything up to here has been handed over and may be confirmed.
+    pub handed_over: watch::Receiver<Lsn>,
+    /// Asks the server for its position now.
+    pub ping: Arc<tokio::sync::Notify>,
+}
+
+/// The sessions' handle on the pump. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    commands: mpsc::UnboundedSender<Command>,
+    keeper: Arc<Keeper>,
+    fence: Fence,
+    next_id: Arc<AtomicU64>,
+    stream: watch::Receiver<StreamState>,
+}
+
+/// Batches of events that may wait for the pump; the stream bounds each batch.
+const EVENT_BATCHES: usize = 16;
+
+impl Feed {
+    /// Reads the catalog and starts the pump; returns the handle and what the replication stream needs.
+    ///
+    /// # Errors
+    /// The catalog could not be read.
+    pub async fn start(
+        settings: Settings,
+        pool: Pool,
+        engine: Engine,
+        metrics: Arc<Metrics>,
+        shutdown: &Shutdown,
+    ) -> Result<(Self, StreamEnds), CatalogError> {
+        let keeper = Arc::new(Keeper::start(pool.clone(), &settings, Arc::clone(&metrics)).await?);
+        let (events, incoming) = mpsc::channel(EVENT_BATCHES);
+        let (commands, orders) = mpsc::unbounded_channel();
+        let (tables, wanted) = watch::channel(keeper.snapshot().table_names());
+        let (handed_over, confirmed) = watch::channel(Lsn(0));
+        let (stream_state, stream) = watch::channel(StreamState::Starting);
+        let ping = Arc::new(tokio::sync::Notify::new());
+        let pump = Pump::new(pump::Parts {
+            settings,
+            keeper: Arc::clone(&keeper),
+            engine,
+            pool: pool.clone(),
+            metrics,
+            events: incoming,
+            commands: orders,
+            tables,
+            handed_over,
+            stream: stream_state,
+            ping: Arc::clone(&ping),
+        });
+        let stopping = shutdown.clone();
+        shutdown.spawn("feed", async move { pump.run(&stopping).await });
+        let fence = Fence::start(pool, shutdown);
+        let feed = Self {
+            commands,
+            keeper,
+            fence,
+            next_id: Arc::default(),
+            stream,
+        };
+        Ok((
+            feed,
+            StreamEnds {
+                events,
+                tables: wanted,
+                handed_over: confirmed,
+                ping,
+            },
+        ))
+    }
+
+    /// A subscriber id that was not given out before.
+    pub fn next_id(&self) -> SubscriberId {
+        SubscriberId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Registers row subscriptions; resolves when they are live, after `on_live` has been pushed. While the
+    /// replication stream is down this keeps waiting: put your own limit around it (dropping the future does not
+    /// undo the registration; [`Feed::unsubscribe`] does).
+    ///
+    /// # Errors
+    /// See [`SubscribeError`]; nothing stays registered then.
+    pub async fn subscribe(&self, request: SubscribeRequest) -> Result<(), SubscribeError> {
+        let (snapshot, bindings) = self.check(&request).await?;
+        let target = self.fence.target().await.map_err(SubscribeError::Unavailable)?;
+        let (answer_to, answer) = oneshot::channel();
+        let SubscribeRequest {
+            subscriber,
+            claims,
+            reply,
+            on_live,
+            ..
+        } = request;
+        let add = Add {
+            subscriber,
+            claims,
+            bindings,
+            snapshot,
+            target,
+            reply,
+            on_live,
+            answer: answer_to,
+        };
+        let command = Command::Add(Box::new(add));
+        self.commands.send(command).map_err(|_| stopping())?;
+        answer.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Judges a subscriber's changes by new claims from now on, without a gap; `on_live` is pushed at that moment.
+    ///
+    /// # Errors
+    /// As for [`Feed::subscribe`]; the subscription then ends.
+    pub async fn replace_claims(
+        &self,
+        id: SubscriberId,
+        claims: Arc<Claims>,
+        on_live: Vec<Frame>,
+    ) -> Result<(), SubscribeError> {
+        if let Err(error) = self.role(&claims).await {
+            self.unsubscribe(id);
+            return Err(error);
+        }
+        let (answer_to, answer) = oneshot::channel();
+        let command = Command::Replace {
+            id,
+            claims,
+            on_live,
+            answer: answer_to,
+        };
+        self.commands.send(command).map_err(|_| stopping())?;
+        answer.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Forgets a subscriber. Never waits; unknown ids are ignored.
+    pub fn unsubscribe(&self, id: SubscriberId) {
+        // The pump is gone only when the server stops, and then there is nothing to forget.
+        let _ = self.commands.send(Command::Remove(id));
+    }
+
+    /// The state of the replication stream, and its changes.
+    pub fn stream(&self) -> watch::Receiver<StreamState> {
+        self.stream.clone()
+    }
+
+    /// Settles every binding against the catalog and lets Postgres check the filters.
+    async fn check(&self, request: &SubscribeRequest) -> Result<(Arc<Snapshot>, Vec<Bound>), SubscribeError> {
+        let mut snapshot = self.role(&request.claims).await?;
+        match self.bind(&snapshot, request).await {
+            // The table may have been published a moment ago: look again before saying no.
+            Err(SubscribeError::Refused(_)) if self.keeper.refresh_if_stale().await => {
+                snapshot = self.role(&request.claims).await?;
+                let bindings = self.bind(&snapshot, request).await?;
+                Ok((snapshot, bindings))
+            }
+            other => other.map(|bindings| (snapshot, bindings)),
+        }
+    }
+
+    /// The current snapshot, with what this role may read in it.
+    async fn role(&self, claims: &Claims) -> Result<Arc<Snapshot>, SubscribeError> {
+        match self.keeper.with_role(&claims.role).await {
+            Ok(Some(snapshot)) => Ok(snapshot),
+            Ok(None) => Err(SubscribeError::Refused(format!(
+                "role \"{}\" does not exist",
+                claims.role
+            ))),
+            Err(error) => Err(SubscribeError::Unavailable(error.to_string())),
+        }
+    }
+
+    async fn bind(
+        &self,
+        snapshot: &Snapshot,
+        request: &SubscribeRequest,
+    ) -> Result<Vec<Bound>, SubscribeError> {
+        let Some(access) = snapshot.roles.get(&request.claims.role) else {
+            return Err(stopping());
+        };
+        let mut bound = Vec::with_capacity(request.bindings.len());
+        for binding in request.bindings.iter() {
+            let filter = self.keeper.filter(binding, snapshot, access).await?;
+            subscription::resolve(binding, &filter, &snapshot.catalog, access)
+                .map_err(|refusal| SubscribeError::Refused(refusal.to_string()))?;
+            bound.push(Bound {
+                binding: binding.clone(),
+                filter,
+            });
+        }
+        Ok(bound)
+    }
+}
+
+fn stopping() -> SubscribeError {
+    SubscribeError::Unavailable("the server is stopping".to_owned())
+}

@@ -1,0 +1,255 @@
+//! A change as clients read it (protocol c.6): rendered once, column by column, then put together once per set of
+//! columns that somebody may see.
+
+use std::fmt::Write;
+use std::ops::Range;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use super::convert::Converted;
+use crate::change::{Change, Row, Value};
+use crate::postgres::catalog::{Table, Types};
+use crate::postgres::jsonb::{self, write_string};
+
+/// How much of the old row goes into `old_record`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Old {
+    /// All that the WAL carries.
+    Carried,
+    /// The primary key.
+    Key,
+    /// Those columns of the primary key that the new row shows anyway.
+    UnchangedKey,
+}
+
+/// Why a change arrives without its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Problem {
+    /// The table has no primary key.
+    NoPrimaryKey,
+    /// The role may not read the primary key.
+    Unauthorized,
+    /// A policy or filter raised, or reads what the change does not carry.
+    Policy,
+    /// The policy could not be evaluated in time, or at all.
+    Unavailable,
+}
+
+impl Problem {
+    /// The text in `errors` (docs/ERRORS.md).
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::NoPrimaryKey => "Error 400: Bad Request, no primary key",
+            Self::Unauthorized => "Error 401: Unauthorized",
+            Self::Policy => "Error 500: Policy evaluation failed",
+            Self::Unavailable => "Error 503: Policy evaluation unavailable",
+        }
+    }
+}
+
+const TOO_LARGE: &str = "Error 413: Payload Too Large";
+
+/// Fields whose JSON is longer than this are left out of a change that is too large. Bytes.
+const KEPT_FIELD_BYTES: usize = 64;
+
+/// A change with every column rendered.
+pub(super) struct Payload<'a> {
+    change: &'a Change,
+    table: &'a Table,
+    commit_micros: i64,
+    too_large: bool,
+    text: String,
+    new: Vec<Option<Range<usize>>>,
+    old: Vec<Option<Range<usize>>>,
+}
+
+impl<'a> Payload<'a> {
+    pub(super) fn render(
+        change: &'a Change,
+        table: &'a Table,
+        types: &Types,
+        commit_micros: i64,
+        max_record_bytes: usize,
+        converted: &Converted,
+    ) -> Self {
+        let mut text = String::with_capacity(change.wire_bytes);
+        let too_large = change.wire_bytes > max_record_bytes;
+        let mut rendered = |row: &Option<Row>| match row {
+            Some(row) => columns(row, table, types, converted, &mut text),
+            None => Vec::new(),
+        };
+        let (new, old) = (rendered(&change.new), rendered(&change.old));
+        Self {
+            change,
+            table,
+            commit_micros,
+            too_large,
+            text,
+            new,
+            old,
+        }
+    }
+
+    /// The `data` object for those who may see `visible` columns.
+    pub(super) fn data(&self, visible: &[bool], old: Old) -> String {
+        let mut out = self.head();
+        out.push_str(",\"columns\":[");
+        for (i, column) in self.table.columns.iter().enumerate() {
+            let carried = piece(&self.new, i).or(piece(&self.old, i)).is_some();
+            if carried && visible.get(i).copied().unwrap_or(false) {
+                separate(&mut out, '[');
+                out.push_str("{\"name\":");
+                write_string(&column.name, &mut out);
+                out.push_str(",\"type\":");
+                write_string(&column.type_name, &mut out);
+                out.push('}');
+            }
+        }
+        out.push(']');
+        let sees = |i: usize| visible.get(i).copied().unwrap_or(false);
+        if self.change.new.is_some() {
+            self.object(&mut out, "record", &self.new, sees);
+        }
+        if self.change.new.is_none() || self.change.action.as_str() == "UPDATE" {
+            let key = |i: usize| self.table.primary_key.contains(&i);
+            self.object(&mut out, "old_record", &self.old, |i| {
+                sees(i)
+                    && match old {
+                        Old::Carried => true,
+                        Old::Key => key(i),
+                        Old::UnchangedKey => key(i) && self.shown(&self.new, i) == self.shown(&self.old, i),
+                    }
+            });
+        }
+        let _ = write!(out, ",\"commit_timestamp\":\"{}\"", timestamp(self.commit_micros));
+        out.push_str(if self.too_large {
+            ",\"errors\":[\""
+        } else {
+            ",\"errors\":null"
+        });
+        if self.too_large {
+            out.push_str(TOO_LARGE);
+            out.push_str("\"]");
+        }
+        out.push('}');
+        out
+    }
+
+    /// The `data` object for those who get no row.
+    pub(super) fn problem(&self, problem: Problem) -> String {
+        let mut out = self.head();
+        out.push_str(",\"columns\":[]");
+        if self.change.new.is_some() {
+            out.push_str(",\"record\":{}");
+        }
+        if self.change.new.is_none() || self.change.old.is_some() {
+            out.push_str(",\"old_record\":{}");
+        }
+        match problem {
+            // Known to clients without a time.
+            Problem::NoPrimaryKey | Problem::Unauthorized => out.push_str(",\"commit_timestamp\":null"),
+            Problem::Policy | Problem::Unavailable => {
+                let _ = write!(out, ",\"commit_timestamp\":\"{}\"", timestamp(self.commit_micros));
+            }
+        }
+        let _ = write!(out, ",\"errors\":[\"{}\"]}}", problem.text());
+        out
+    }
+
+    fn head(&self) -> String {
+        let mut out = String::with_capacity(self.text.len() + 256);
+        out.push_str("{\"schema\":");
+        write_string(&self.table.name.schema, &mut out);
+        out.push_str(",\"table\":");
+        write_string(&self.table.name.table, &mut out);
+        out.push_str(",\"type\":\"");
+        out.push_str(self.change.action.as_str());
+        out.push('"');
+        out
+    }
+
+    fn object(
+        &self,
+        out: &mut String,
+        key: &str,
+        pieces: &[Option<Range<usize>>],
+        include: impl Fn(usize) -> bool,
+    ) {
+        let _ = write!(out, ",\"{key}\":{{");
+        for (i, column) in self.table.columns.iter().enumerate() {
+            let Some(value) = self.shown(pieces, i).filter(|_| include(i)) else {
+                continue;
+            };
+            if self.too_large && value.len() > KEPT_FIELD_BYTES {
+                continue;
+            }
+            separate(out, '{');
+            write_string(&column.name, out);
+            out.push(':');
+            out.push_str(value);
+        }
+        out.push('}');
+    }
+
+    fn shown(&self, pieces: &[Option<Range<usize>>], column: usize) -> Option<&str> {
+        self.text.get(piece(pieces, column)?)
+    }
+}
+
+fn piece(pieces: &[Option<Range<usize>>], column: usize) -> Option<Range<usize>> {
+    pieces.get(column).cloned().flatten()
+}
+
+fn separate(out: &mut String, open: char) {
+    if !out.ends_with(open) {
+        out.push(',');
+    }
+}
+
+/// Renders a row's values into `text`; where each of the table's columns lies.
+fn columns(
+    row: &Row,
+    table: &Table,
+    types: &Types,
+    converted: &Converted,
+    text: &mut String,
+) -> Vec<Option<Range<usize>>> {
+    let render = |(i, column): (usize, &crate::postgres::catalog::Column)| {
+        let value = match row.layout().columns.get(i) {
+            // Rows mostly carry every column in order.
+            Some(at) if at.name == column.name => row.at(i),
+            _ => row.get(&column.name),
+        };
+        let start = text.len();
+        match value? {
+            Value::Unchanged => return None,
+            Value::Null => text.push_str("null"),
+            Value::Text(value) if !converted.is_empty() => {
+                match converted.get(&(column.type_oid, value.to_owned())) {
+                    Some(json) => text.push_str(json),
+                    None => write_value(types, column.type_oid, value, text),
+                }
+            }
+            Value::Text(value) => write_value(types, column.type_oid, value, text),
+        }
+        Some(start..text.len())
+    };
+    table.columns.iter().enumerate().map(render).collect()
+}
+
+const BYTEA: u32 = 17;
+
+fn write_value(types: &Types, oid: u32, value: &str, out: &mut String) {
+    if types.base(oid) == BYTEA {
+        // Clients of this protocol know bytea as bare hex.
+        write_string(value.strip_prefix("\\x").unwrap_or(value), out);
+    } else {
+        jsonb::write(types, oid, value, out);
+    }
+}
+
+fn timestamp(micros: i64) -> String {
+    DateTime::<Utc>::from_timestamp_micros(micros)
+        .unwrap_or_default()
+        .to_rfc3339_opts(SecondsFormat::Millis, true)
+}

@@ -27,3 +27,5 @@ pub mod hub;
 
 pub mod feed;
 
+pub mod session;
+

@@ -1,0 +1,262 @@
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use tracing::debug;
+
+use super::channel::{AtLimit, Channel, RowState, Rows, Stage};
+use super::{Effect, Now, Session};
+use crate::auth::Claims;
+use crate::feed::Style;
+use crate::hub::{Frame, HeldFrame};
+use crate::protocol::errors::{Close, JoinError, PushError};
+use crate::protocol::{self, ClientMessage, JoinConfig, Payload, Status};
+use crate::topic;
+
+/// Error replies one connection may have waiting; beyond that the oldest goes out early.
+const MAX_DELAYED: usize = 256;
+
+/// An error reply larger than this, in bytes, is not held back: its topic is absurd.
+const MAX_DELAYED_BYTES: usize = 16_384;
+
+/// Longest token looked at, in bytes.
+const MAX_TOKEN_BYTES: usize = 16_384;
+
+impl Session {
+    /// `phx_join`: replaces what the client has under this topic, checks what needs no waiting (protocol.md b.3) and
+    /// asks for the token to be verified.
+    pub(super) fn join(&mut self, message: &ClientMessage<'_>, now: Now) -> Vec<Effect> {
+        let (join_ref, reference) = (message.join_ref.as_ref(), message.reference.as_ref());
+        let Some(sub_topic) = topic::sub_topic(&message.topic) else {
+            let response = PushError::UnmatchedTopic.response();
+            self.reply(join_ref, reference, &message.topic, Status::Error, &response);
+            return Vec::new();
+        };
+        let mut effects = self.stop(&message.topic, now);
+        match self.admit(sub_topic, &message.payload, now) {
+            Ok(config) => effects.push(self.start(message, config)),
+            Err(JoinError::TooManyJoins) => {
+                // The connection closes at once, so the reply cannot wait.
+                self.count_refusal(&JoinError::TooManyJoins);
+                let response = JoinError::TooManyJoins.response();
+                self.reply(join_ref, reference, &message.topic, Status::Error, &response);
+                effects.push(Effect::Close(Close::JoinRate));
+            }
+            Err(error) => {
+                self.count_refusal(&error);
+                let response = error.response();
+                let reply = protocol::reply(
+                    self.version,
+                    join_ref,
+                    reference,
+                    &message.topic,
+                    Status::Error,
+                    &response,
+                );
+                self.delay(Frame::Text(reply.into()), now);
+            }
+        }
+        effects
+    }
+
+    /// Ends the channel a second join replaces.
+    fn stop(&mut self, topic: &str, now: Now) -> Vec<Effect> {
+        let Some(channel) = self.remove(topic) else {
+            return Vec::new();
+        };
+        self.note_if_empty(now);
+        self.discard_reply(&channel);
+        self.send(protocol::phx_close(self.version, channel.own_ref(), topic));
+        channel
+            .rows
+            .map(|rows| Effect::Unsubscribe(rows.id))
+            .into_iter()
+            .collect()
+    }
+
+    fn admit(&mut self, sub_topic: &str, payload: &Payload<'_>, now: Now) -> Result<JoinConfig, JoinError> {
+        let limits = &self.context.limits;
+        if self.restarting {
+            return Err(JoinError::Restarting);
+        }
+        if !self.joins.take(limits.joins_per_second, now.instant) || !self.context.joins.take(now.instant) {
+            return Err(JoinError::TooManyJoins);
+        }
+        if self.channels.len() >= limits.channels_per_connection {
+            return Err(JoinError::TooManyChannels);
+        }
+        if sub_topic.is_empty() {
+            return Err(JoinError::TopicNameRequired);
+        }
+        if sub_topic.len() + topic::PREFIX.len() > limits.topic_bytes {
+            return Err(JoinError::TopicNameTooLong {
+                limit: limits.topic_bytes,
+            });
+        }
+        let payload = match payload {
+            Payload::Json(raw) => raw,
+            // A join in a binary frame has nothing to read.
+            Payload::Broadcast { .. } | Payload::Binary(_) => RawValue::NULL,
+        };
+        if payload.get().len() > limits.join_payload_bytes {
+            return Err(JoinError::PayloadTooLarge {
+                limit: limits.join_payload_bytes,
+            });
+        }
+        let config = JoinConfig::parse(sub_topic, payload);
+        if config.bindings.len() > limits.bindings_per_channel {
+            return Err(JoinError::TooManyBindings {
+                limit: limits.bindings_per_channel,
+            });
+        }
+        Ok(config)
+    }
+
+    fn start(&mut self, message: &ClientMessage<'_>, mut config: JoinConfig) -> Effect {
+        let token = match config.token.take() {
+            Some(token) if *token != *self.connect_token => bounded_token(&token),
+            _ => Arc::clone(&self.connect_token),
+        };
+        let (verifying, effect) = self.verify(&token);
+        let channel = Channel {
+            join_ref: message.join_ref.clone(),
+            reference: message.reference.clone(),
+            ack: config.broadcast.ack,
+            token,
+            claims: None,
+            verifying: Some(verifying),
+            next_token: None,
+            stage: Stage::Admission(Box::new(config)),
+            rows: None,
+        };
+        self.empty_since = None;
+        self.channels.insert(Arc::from(message.topic.as_ref()), channel);
+        effect
+    }
+
+    /// The token of a join is good: the channel is joined, or waits for its row subscription.
+    pub(super) fn admitted(&mut self, topic: &Arc<str>, claims: Arc<Claims>, now: Now) -> Vec<Effect> {
+        let Some(channel) = self.channels.get_mut(topic) else {
+            return Vec::new();
+        };
+        channel.claims = Some(claims);
+        let Stage::Admission(config) = std::mem::replace(&mut channel.stage, Stage::Joined) else {
+            return Vec::new();
+        };
+        if config.private {
+            // Their policies are not judged yet, so nobody may read: fail closed.
+            debug!("private join refused: private channels are not built yet");
+            let sub_topic = topic::sub_topic(topic).unwrap_or_default().to_owned();
+            channel.stage = Stage::Admission(config);
+            return self.refuse(topic, &JoinError::Unauthorized { sub_topic }, now);
+        }
+        let reply = protocol::reply(
+            self.version,
+            channel.join_ref.as_ref(),
+            channel.reference.as_ref(),
+            topic,
+            Status::Ok,
+            &config.response(),
+        );
+        if config.bindings.is_empty() {
+            self.send(reply);
+            self.context.metrics.channels.inc();
+            return Vec::new();
+        }
+        let (until, then) = self.reply_limit(&config, now);
+        let reply = HeldFrame::new(Frame::Text(reply.into()));
+        let rows = Rows {
+            id: (self.context.next_id)(),
+            bindings: config.bindings.into(),
+            style: if config.legacy {
+                Style::Legacy
+            } else {
+                Style::Modern
+            },
+            state: RowState::Pending { again: false },
+        };
+        if let Some(channel) = self.channels.get_mut(topic) {
+            channel.stage = Stage::Held { reply, until, then };
+            channel.rows = Some(rows);
+        }
+        self.subscribe(topic).into_iter().collect()
+    }
+
+    fn reply_limit(&self, config: &JoinConfig, now: Now) -> (std::time::Instant, AtLimit) {
+        let limits = &self.context.limits;
+        let Some(wait) = config.wait else {
+            return (now.instant + limits.reply_wait, AtLimit::Reply);
+        };
+        let asked = wait
+            .timeout_ms
+            .map_or(limits.subscribe_wait, std::time::Duration::from_millis);
+        let granted = asked.min(limits.subscribe_wait_max);
+        let then = AtLimit::Refuse {
+            waited_ms: granted.as_millis(),
+        };
+        (now.instant + granted, then)
+    }
+
+    /// Ends a join that has not been answered, with an error. The reply is held back.
+    pub(super) fn refuse(&mut self, topic: &str, error: &JoinError, now: Now) -> Vec<Effect> {
+        let Some(channel) = self.remove(topic) else {
+            return Vec::new();
+        };
+        self.note_if_empty(now);
+        self.discard_reply(&channel);
+        self.count_refusal(error);
+        let reply = protocol::reply(
+            self.version,
+            channel.join_ref.as_ref(),
+            channel.reference.as_ref(),
+            topic,
+            Status::Error,
+            &error.response(),
+        );
+        self.delay(Frame::Text(reply.into()), now);
+        channel
+            .rows
+            .map(|rows| Effect::Unsubscribe(rows.id))
+            .into_iter()
+            .collect()
+    }
+
+    pub(super) fn discard_reply(&self, channel: &Channel) {
+        if let Stage::Held { reply, .. } = &channel.stage {
+            reply.discard();
+        }
+    }
+
+    fn count_refusal(&self, error: &JoinError) {
+        self.context
+            .metrics
+            .joins_refused
+            .get_or_create(&[("code", error.code())])
+            .inc();
+    }
+
+    fn delay(&mut self, frame: Frame, now: Now) {
+        let due = now.instant + self.context.limits.join_error_delay;
+        if due <= now.instant || frame.len() > MAX_DELAYED_BYTES {
+            let _ = self.outbox.push(frame);
+            return;
+        }
+        self.delayed.push_back((due, frame));
+        if self.delayed.len() > MAX_DELAYED
+            && let Some((_, oldest)) = self.delayed.pop_front()
+        {
+            let _ = self.outbox.push(oldest);
+        }
+    }
+
+    /// Remembers when the last channel went.
+    pub(super) fn note_if_empty(&mut self, now: Now) {
+        if self.channels.is_empty() {
+            self.empty_since = Some(now.instant);
+        }
+    }
+}
+
+/// A token worth verifying; one that is far too long is none, and its text need not be kept.
+pub(super) fn bounded_token(token: &str) -> Arc<str> {
+    Arc::from(if token.len() > MAX_TOKEN_BYTES { "" } else { token })
+}

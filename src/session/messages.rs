@@ -1,0 +1,80 @@
+use super::{Effect, Now, Session};
+use crate::protocol::errors::PushError;
+use crate::protocol::{self, ClientMessage, Status};
+use crate::topic;
+
+impl Session {
+    /// A message from the client.
+    pub fn message(&mut self, message: &ClientMessage<'_>, now: Now) -> Vec<Effect> {
+        self.heard(now);
+        match (message.topic.as_ref(), message.event.as_ref()) {
+            ("phoenix", "heartbeat") => {
+                let (join_ref, reference) = (message.join_ref.as_ref(), message.reference.as_ref());
+                self.reply(join_ref, reference, "phoenix", Status::Ok, "{}");
+                Vec::new()
+            }
+            (_, "phx_join") => self.join(message, now),
+            (_, "phx_leave") => self.leave(message, now),
+            (topic, event) => match self.channels.get(topic) {
+                None => {
+                    self.refuse_push(message, PushError::UnmatchedTopic);
+                    Vec::new()
+                }
+                Some(_) if event == "access_token" => self.new_token(message),
+                Some(channel) => {
+                    if event == "broadcast" && channel.ack {
+                        self.refuse_push(message, PushError::Broadcast);
+                    } else if event == "presence" {
+                        self.refuse_push(message, PushError::Presence);
+                    }
+                    Vec::new()
+                }
+            },
+        }
+    }
+
+    /// Anything at all came from the client, if only a ping.
+    pub fn heard(&mut self, now: Now) {
+        self.last_heard = now.instant;
+    }
+
+    /// `phx_leave`, also while the join is pending, which then gets no reply.
+    fn leave(&mut self, message: &ClientMessage<'_>, now: Now) -> Vec<Effect> {
+        let topic = message.topic.as_ref();
+        let (join_ref, reference) = (message.join_ref.as_ref(), message.reference.as_ref());
+        if topic::sub_topic(topic).is_none() {
+            self.refuse_push(message, PushError::UnmatchedTopic);
+            return Vec::new();
+        }
+        let Some(channel) = self.channels.get(topic) else {
+            self.reply(join_ref, reference, topic, Status::Ok, "{}");
+            return Vec::new();
+        };
+        if channel.is_stale(join_ref) {
+            return Vec::new();
+        }
+        let Some(channel) = self.remove(topic) else {
+            return Vec::new();
+        };
+        self.note_if_empty(now);
+        self.discard_reply(&channel);
+        self.reply(join_ref, reference, topic, Status::Ok, "{}");
+        self.send(protocol::phx_close(self.version, channel.own_ref(), topic));
+        channel
+            .rows
+            .map(|rows| Effect::Unsubscribe(rows.id))
+            .into_iter()
+            .collect()
+    }
+
+    fn refuse_push(&self, message: &ClientMessage<'_>, error: PushError) {
+        let (join_ref, reference) = (message.join_ref.as_ref(), message.reference.as_ref());
+        self.reply(
+            join_ref,
+            reference,
+            &message.topic,
+            Status::Error,
+            &error.response(),
+        );
+    }
+}

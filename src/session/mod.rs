@@ -1,0 +1,224 @@
+//! One client's state machine: a message, a finished effect or the time comes in; frames go to the outbox and
+//! [`Effect`]s come out.
+//!
+//! No socket, no task, no clock: `transport` drives it, and tests drive it with values. Frames are queued in the
+//! connection's [`Outbox`] right away, so that they keep their order with what the feed queues there.
+//!
+//! The reply to a join with row bindings is a fence: it is made up front and handed to the feed, which queues it at the
+//! moment the subscription is live. If that takes longer than [`Limits::reply_wait`], the session sends it; a
+//! [`HeldFrame`](crate::hub::HeldFrame) makes sure that exactly one of the two does.
+//!
+//! Private channels are refused until their policies are built: fail closed.
+
+mod channel;
+mod join;
+mod limits;
+mod messages;
+mod rows;
+mod timers;
+mod token;
+
+pub use limits::{Limits, SharedRate};
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::auth::Claims;
+use crate::feed::{SubscribeRequest, SubscriberId};
+use crate::hub::{Frame, Outbox};
+use crate::protocol::errors::{Close, Notice};
+use crate::protocol::{self, Ref, Status, SystemMessage, Version};
+use crate::telemetry::Metrics;
+
+use channel::Channel;
+use limits::Bucket;
+
+/// What every session of a server shares.
+pub struct Context {
+    /// Limits and delays.
+    pub limits: Limits,
+    /// Joins of all connections together.
+    pub joins: SharedRate,
+    /// Where counts go.
+    pub metrics: Arc<Metrics>,
+    /// Gives out subscriber ids, each once.
+    pub next_id: Box<dyn Fn() -> SubscriberId + Send + Sync>,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The time, on both clocks a session needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For delays and limits.
+    pub instant: Instant,
+    /// For the `exp` of tokens: seconds since the Unix epoch.
+    pub unix_seconds: i64,
+}
+
+/// Names a token verification of one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(u64);
+
+/// What the session wants done. The outcome comes back through the method each variant names.
+#[derive(Debug)]
+pub enum Effect {
+    /// Verify a token; then [`Session::verified`].
+    Verify {
+        /// To give back.
+        ticket: Ticket,
+        /// The token.
+        token: Arc<str>,
+    },
+    /// [`Feed::subscribe`](crate::feed::Feed::subscribe); then [`Session::subscribed`] with the subscriber's id.
+    Subscribe(Box<SubscribeRequest>),
+    /// [`Feed::replace_claims`](crate::feed::Feed::replace_claims); then [`Session::claims_replaced`].
+    ReplaceClaims {
+        /// Whose.
+        id: SubscriberId,
+        /// The new ones.
+        claims: Arc<Claims>,
+        /// As in [`SubscribeRequest::on_live`].
+        on_live: Vec<Frame>,
+    },
+    /// [`Feed::unsubscribe`](crate::feed::Feed::unsubscribe); what is still under way for this id may be dropped.
+    Unsubscribe(SubscriberId),
+    /// Send what is queued, then close. Nothing follows.
+    Close(Close),
+}
+
+/// One connection's state.
+#[derive(Debug)]
+pub struct Session {
+    context: Arc<Context>,
+    version: Version,
+    outbox: Outbox,
+    /// The token the connection was opened with, for joins that bring none.
+    connect_token: Arc<str>,
+    channels: HashMap<Arc<str>, Channel>,
+    /// Error replies that are held back, by due time.
+    delayed: VecDeque<(Instant, Frame)>,
+    joins: Bucket,
+    tickets: u64,
+    last_heard: Instant,
+    /// Since when there is no channel, if there was one before.
+    empty_since: Option<Instant>,
+    restarting: bool,
+    stream_interrupted: bool,
+}
+
+impl Session {
+    /// A connection that has just been accepted with a verified token.
+    pub fn new(
+        context: Arc<Context>,
+        version: Version,
+        outbox: Outbox,
+        connect_token: Arc<str>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            context,
+            version,
+            outbox,
+            connect_token,
+            channels: HashMap::new(),
+            delayed: VecDeque::new(),
+            joins: Bucket::default(),
+            tickets: 0,
+            last_heard: now,
+            empty_since: None,
+            restarting: false,
+            stream_interrupted: false,
+        }
+    }
+
+    /// The serialiser the client chose.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Whether any channel has, or waits for, row changes.
+    pub fn has_rows(&self) -> bool {
+        self.channels.values().any(|channel| channel.rows.is_some())
+    }
+
+    /// The server is about to stop: tells every channel; joins are refused from now on. The caller closes the
+    /// connection with [`Close::Restart`] when it sees fit.
+    pub fn restarting(&mut self) {
+        self.restarting = true;
+        for topic in self.joined_topics() {
+            let notice = Notice::Disconnect;
+            let text = notice.to_string();
+            let message = SystemMessage {
+                extension: notice.extension(),
+                status: notice.status(),
+                message: &text,
+                channel: None,
+            };
+            self.send(protocol::system_fan_out(self.version, &topic, message));
+        }
+    }
+
+    /// The connection is gone: what the feed still holds for it.
+    pub fn end(&mut self) -> Vec<SubscriberId> {
+        let topics: Vec<_> = self.channels.keys().cloned().collect();
+        topics
+            .iter()
+            .filter_map(|topic| self.remove(topic)?.rows.map(|rows| rows.id))
+            .collect()
+    }
+
+    fn joined_topics(&self) -> Vec<Arc<str>> {
+        let joined = self.channels.iter().filter(|(_, channel)| channel.is_joined());
+        joined.map(|(topic, _)| Arc::clone(topic)).collect()
+    }
+
+    fn send(&self, text: String) {
+        // A full outbox has told the connection's task, which closes it.
+        let _ = self.outbox.push(Frame::Text(text.into()));
+    }
+
+    fn reply(
+        &self,
+        join_ref: Option<&Ref>,
+        reference: Option<&Ref>,
+        topic: &str,
+        status: Status,
+        response: &str,
+    ) {
+        self.send(protocol::reply(
+            self.version,
+            join_ref,
+            reference,
+            topic,
+            status,
+            response,
+        ));
+    }
+
+    /// Takes a channel out of the books. What the feed holds for it is the caller's to undo.
+    fn remove(&mut self, topic: &str) -> Option<Channel> {
+        let channel = self.channels.remove(topic)?;
+        if channel.is_joined() {
+            self.context.metrics.channels.dec();
+        }
+        Some(channel)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! Row subscriptions: asking for them, their outcome, and the state of the stream they live on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::channel::{Channel, RowState, Rows, Stage};
+use super::{Effect, Now, Session};
+use crate::change::StreamState;
+use crate::feed::{SubscribeError, SubscribeRequest, Subscriber, SubscriberId};
+use crate::hub::Frame;
+use crate::protocol::errors::{JoinError, Notice};
+use crate::protocol::{self, SystemMessage, Version};
+use crate::topic;
+
+/// How often a subscription that could not be served is tried while the client waits for it.
+const RETRY_WHILE_WAITED_FOR: Duration = Duration::from_millis(500);
+
+impl Session {
+    /// Asks the feed for a channel's rows, under the id and claims it has now.
+    pub(super) fn subscribe(&self, topic: &Arc<str>) -> Option<Effect> {
+        let channel = self.channels.get(topic)?;
+        let rows = channel.rows.as_ref()?;
+        let reply = match &channel.stage {
+            Stage::Held { reply, .. } => Some(reply.clone()),
+            _ => None,
+        };
+        Some(Effect::Subscribe(Box::new(SubscribeRequest {
+            subscriber: Subscriber {
+                id: rows.id,
+                topic: Arc::clone(topic),
+                version: self.version,
+                style: rows.style,
+                outbox: self.outbox.clone(),
+            },
+            claims: Arc::clone(channel.claims.as_ref()?),
+            bindings: Arc::clone(&rows.bindings),
+            reply,
+            on_live: vec![notice_frame(self.version, topic, channel, &Notice::Subscribed)],
+        })))
+    }
+
+    pub(super) fn replace_claims(&self, topic: &Arc<str>) -> Option<Effect> {
+        let channel = self.channels.get(topic)?;
+        Some(Effect::ReplaceClaims {
+            id: channel.rows.as_ref()?.id,
+            claims: Arc::clone(channel.claims.as_ref()?),
+            on_live: vec![notice_frame(self.version, topic, channel, &Notice::Subscribed)],
+        })
+    }
+
+    /// [`Effect::Subscribe`] has an outcome.
+    pub fn subscribed(
+        &mut self,
+        id: SubscriberId,
+        outcome: Result<(), SubscribeError>,
+        now: Now,
+    ) -> Vec<Effect> {
+        if outcome.is_ok()
+            && let Some(topic) = self.topic_of(id)
+        {
+            // The feed has sent the reply; this takes note of it.
+            self.answer(&topic);
+        }
+        self.settled(id, outcome, now)
+    }
+
+    /// [`Effect::ReplaceClaims`] has an outcome.
+    pub fn claims_replaced(
+        &mut self,
+        id: SubscriberId,
+        outcome: Result<(), SubscribeError>,
+        now: Now,
+    ) -> Vec<Effect> {
+        self.settled(id, outcome, now)
+    }
+
+    fn settled(&mut self, id: SubscriberId, outcome: Result<(), SubscribeError>, now: Now) -> Vec<Effect> {
+        let Some(topic) = self.topic_of(id) else {
+            return Vec::new();
+        };
+        let newer_claims = self.rows(&topic).is_some_and(|rows| {
+            matches!(
+                rows.state,
+                RowState::Pending { again: true } | RowState::Replacing { again: true }
+            )
+        });
+        match outcome {
+            Ok(()) if newer_claims => {
+                self.set_state(&topic, RowState::Replacing { again: false });
+                self.replace_claims(&topic).into_iter().collect()
+            }
+            Ok(()) => {
+                self.set_state(&topic, RowState::Live);
+                Vec::new()
+            }
+            // It failed for claims that are no longer in force: ask anew with those that are.
+            Err(_) if newer_claims => self.resubscribe(&topic).into_iter().collect(),
+            Err(error) => self.subscription_failed(&topic, error, now),
+        }
+    }
+
+    /// Asks again, after the last attempt has ended.
+    pub(super) fn resubscribe(&mut self, topic: &Arc<str>) -> Option<Effect> {
+        let id = (self.context.next_id)();
+        let rows = self.channels.get_mut(topic)?.rows.as_mut()?;
+        rows.id = id;
+        rows.state = RowState::Pending { again: false };
+        self.subscribe(topic)
+    }
+
+    fn subscription_failed(&mut self, topic: &Arc<str>, error: SubscribeError, now: Now) -> Vec<Effect> {
+        let Some(channel) = self.channels.get(topic) else {
+            return Vec::new();
+        };
+        let waits = channel.waits_by_choice();
+        match error {
+            SubscribeError::Refused(text) if waits => {
+                return self.refuse(topic, &JoinError::Subscription(text), now);
+            }
+            SubscribeError::Refused(text) => {
+                self.answer(topic);
+                self.notify(topic, &Notice::SubscriptionFailed(text));
+                self.set_state(topic, RowState::Refused);
+            }
+            SubscribeError::Unavailable(_) if waits => {
+                self.set_state(topic, RowState::Retry(now.instant + RETRY_WHILE_WAITED_FOR));
+            }
+            SubscribeError::Unavailable(text) => {
+                self.answer(topic);
+                self.notify(topic, &Notice::SubscriptionFailed(text));
+                let pause = self.retry_pause(topic);
+                self.set_state(topic, RowState::Retry(now.instant + pause));
+            }
+        }
+        Vec::new()
+    }
+
+    /// Between once and twice the setting; subscriber ids spread the channels, so that they do not all come back in
+    /// the same moment.
+    fn retry_pause(&self, topic: &str) -> Duration {
+        let pause = self.context.limits.subscribe_retry;
+        let id = self.rows(topic).map_or(0, |rows| rows.id.0);
+        let spread = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+        pause + pause * u32::try_from(spread).unwrap_or_default() / 256
+    }
+
+    /// Sends the ok reply if it is still held. The channel is joined then.
+    pub(super) fn answer(&mut self, topic: &str) {
+        let Some(channel) = self.channels.get_mut(topic) else {
+            return;
+        };
+        if let Stage::Held { reply, .. } = &channel.stage {
+            reply.send(&self.outbox);
+            channel.stage = Stage::Joined;
+            self.context.metrics.channels.inc();
+        }
+    }
+
+    /// The replication stream's state, at the start and at every change. Only channels that have been told they are
+    /// subscribed hear of it: clients take any `system` message with status `ok` for that one.
+    pub fn stream(&mut self, state: &StreamState) {
+        let notice = match state {
+            StreamState::Starting => return,
+            StreamState::Interrupted(_) if self.stream_interrupted => return,
+            StreamState::Interrupted(_) => Notice::StreamInterrupted,
+            StreamState::Live if !self.stream_interrupted => return,
+            StreamState::Live => Notice::StreamLive,
+            StreamState::Reset(reason) => Notice::StreamReset(reason.clone()),
+        };
+        self.stream_interrupted = matches!(state, StreamState::Interrupted(_));
+        let live = |rows: &Rows| matches!(rows.state, RowState::Live | RowState::Replacing { .. });
+        for (topic, channel) in &self.channels {
+            if channel.rows.as_ref().is_some_and(live) {
+                let _ = self
+                    .outbox
+                    .push(notice_frame(self.version, topic, channel, &notice));
+            }
+        }
+    }
+
+    pub(super) fn notify(&self, topic: &str, notice: &Notice) {
+        if let Some(channel) = self.channels.get(topic) {
+            let _ = self
+                .outbox
+                .push(notice_frame(self.version, topic, channel, notice));
+        }
+    }
+
+    fn rows(&self, topic: &str) -> Option<&Rows> {
+        self.channels.get(topic)?.rows.as_ref()
+    }
+
+    fn set_state(&mut self, topic: &str, state: RowState) {
+        if let Some(rows) = self
+            .channels
+            .get_mut(topic)
+            .and_then(|channel| channel.rows.as_mut())
+        {
+            rows.state = state;
+        }
+    }
+
+    fn topic_of(&self, id: SubscriberId) -> Option<Arc<str>> {
+        let has_id = |channel: &Channel| channel.rows.as_ref().is_some_and(|rows| rows.id == id);
+        let found = self.channels.iter().find(|(_, channel)| has_id(channel));
+        found.map(|(topic, _)| Arc::clone(topic))
+    }
+}
+
+fn notice_frame(version: Version, topic: &str, channel: &Channel, notice: &Notice) -> Frame {
+    let text = notice.to_string();
+    let message = SystemMessage {
+        extension: notice.extension(),
+        status: notice.status(),
+        message: &text,
+        channel: topic::sub_topic(topic),
+    };
+    Frame::Text(protocol::system(version, channel.own_ref(), topic, message).into())
+}

@@ -1,0 +1,203 @@
+//! The session driven by values: messages in, frames and effects out.
+
+mod joins;
+mod random;
+mod rows;
+mod tokens;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::auth::TokenError;
+use crate::hub::{Bounds, Drained};
+use crate::protocol::decode_text;
+
+/// `exp` of the claims that tests use, and the time they start at.
+const EXP: i64 = 2_000;
+const START: i64 = 1_000;
+
+struct Client {
+    session: Session,
+    outbox: Outbox,
+    metrics: Arc<Metrics>,
+    now: Now,
+}
+
+impl Client {
+    fn new() -> Self {
+        Self::with(
+            Limits {
+                join_error_delay: Duration::ZERO,
+                ..Limits::default()
+            },
+            Version::V2,
+        )
+    }
+
+    fn with(limits: Limits, version: Version) -> Self {
+        let metrics = Metrics::new();
+        let ids = AtomicU64::new(1);
+        let context = Context {
+            limits,
+            joins: SharedRate::new(1_000),
+            metrics: Arc::clone(&metrics),
+            next_id: Box::new(move || SubscriberId(ids.fetch_add(1, Ordering::Relaxed))),
+        };
+        let outbox = Outbox::new(Bounds {
+            frames: 10_000,
+            bytes: 10_000_000,
+        });
+        let now = Now {
+            instant: Instant::now(),
+            unix_seconds: START,
+        };
+        let session = Session::new(
+            Arc::new(context),
+            version,
+            outbox.clone(),
+            Arc::from("connect"),
+            now.instant,
+        );
+        Self {
+            session,
+            outbox,
+            metrics,
+            now,
+        }
+    }
+
+    fn send(&mut self, frame: Value) -> Vec<Effect> {
+        let text = frame.to_string();
+        let message = decode_text(self.session.version(), &text).unwrap();
+        self.session.message(&message, self.now)
+    }
+
+    /// `phx_join` with this config and ref; `access_token` is left out.
+    fn join(&mut self, topic: &str, reference: &str, config: Value) -> Vec<Effect> {
+        self.send(json!([reference, reference, topic, "phx_join", { "config": config }]))
+    }
+
+    /// Joins and verifies; returns what the session wants then.
+    fn admit(&mut self, topic: &str, reference: &str, config: Value) -> Vec<Effect> {
+        let ticket = ticket(&self.join(topic, reference, config));
+        self.session
+            .verified(ticket, Ok(claims("authenticated")), self.now)
+    }
+
+    /// Joins a channel with one binding and lets it go live.
+    fn live(&mut self, topic: &str, reference: &str) -> SubscriberId {
+        let request = request(self.admit(topic, reference, one_binding()));
+        self.go_live(&request);
+        self.frames();
+        request.subscriber.id
+    }
+
+    /// What the feed does at the moment a subscription is live.
+    fn feed_sends(&self, request: &SubscribeRequest) {
+        if let Some(reply) = &request.reply {
+            reply.send(&request.subscriber.outbox);
+        }
+        for frame in &request.on_live {
+            request.subscriber.outbox.push(frame.clone()).unwrap();
+        }
+    }
+
+    fn go_live(&mut self, request: &SubscribeRequest) -> Vec<Effect> {
+        self.feed_sends(request);
+        self.session.subscribed(request.subscriber.id, Ok(()), self.now)
+    }
+
+    fn pass(&mut self, time: Duration) -> Vec<Effect> {
+        self.now.instant += time;
+        self.now.unix_seconds += i64::try_from(time.as_secs()).unwrap();
+        self.session.tick(self.now)
+    }
+
+    fn frames(&self) -> Vec<Value> {
+        match self.outbox.drain().now_or_never() {
+            None => Vec::new(),
+            Some(Drained::Overflowed) => panic!("overflowed"),
+            Some(Drained::Frames(frames)) => frames
+                .into_iter()
+                .map(|frame| match frame {
+                    Frame::Text(text) => serde_json::from_str(&text).unwrap(),
+                    Frame::Binary(_) => panic!("binary"),
+                })
+                .collect(),
+        }
+    }
+}
+
+fn claims(role: &str) -> Arc<Claims> {
+    Arc::new(Claims {
+        role: role.into(),
+        sub: None,
+        exp: EXP,
+        json: "{}".into(),
+    })
+}
+
+fn one_binding() -> Value {
+    json!({ "postgres_changes": [{ "event": "*", "schema": "public", "table": "todos" }] })
+}
+
+fn ticket(effects: &[Effect]) -> Ticket {
+    match effects.last() {
+        Some(Effect::Verify { ticket, .. }) => *ticket,
+        other => panic!("expected a verification, got {other:?}"),
+    }
+}
+
+fn request(mut effects: Vec<Effect>) -> SubscribeRequest {
+    match effects.pop() {
+        Some(Effect::Subscribe(request)) => *request,
+        other => panic!("expected a subscription, got {other:?}"),
+    }
+}
+
+fn closed(effects: &[Effect]) -> Option<Close> {
+    match effects.last() {
+        Some(Effect::Close(close)) => Some(*close),
+        _ => None,
+    }
+}
+
+/// The id the ok reply to [`one_binding`] carries.
+fn binding_id(reply: &Value) -> i64 {
+    reply[4]["response"]["postgres_changes"][0]["id"]
+        .as_i64()
+        .unwrap()
+}
+
+fn ok_reply(reference: &str, topic: &str) -> Value {
+    json!([reference, reference, topic, "phx_reply", {"status": "ok", "response": {"postgres_changes": []}}])
+}
+
+fn error_reply(reference: &str, topic: &str, reason: &str) -> Value {
+    json!([reference, reference, topic, "phx_reply", {"status": "error", "response": {"reason": reason}}])
+}
+
+fn system(join_ref: &str, topic: &str, extension: &str, status: &str, message: &str) -> Value {
+    let channel = topic.strip_prefix("realtime:").unwrap();
+    json!([join_ref, null, topic, "system",
+        {"extension": extension, "status": status, "message": message, "channel": channel}])
+}
+
+fn subscribed(join_ref: &str, topic: &str) -> Value {
+    system(
+        join_ref,
+        topic,
+        "postgres_changes",
+        "ok",
+        "Subscribed to PostgreSQL",
+    )
+}
+
+fn phx_close(join_ref: &str, topic: &str) -> Value {
+    json!([join_ref, join_ref, topic, "phx_close", {}])
+}

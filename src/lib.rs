@@ -29,3 +29,5 @@ pub mod feed;
 
 pub mod session;
 
+pub mod transport;
+

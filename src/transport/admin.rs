@@ -1,0 +1,140 @@
+//! What operators and load balancers ask: is it alive, is it ready and if not why, what does it count.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::Server;
+use crate::change::StreamState;
+use crate::shutdown::Shutdown;
+
+/// The media type of [`Metrics::render`](crate::telemetry::Metrics::render).
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What is known about the replication stream.
+pub(super) struct Health {
+    stream: watch::Receiver<StreamState>,
+    /// It has been live: clients can be served, and an interruption is waited out.
+    came_up: Arc<AtomicBool>,
+}
+
+impl Health {
+    /// Follows the stream until it has been live once.
+    pub(super) fn watch(stream: watch::Receiver<StreamState>, shutdown: &Shutdown) -> Self {
+        let came_up = Arc::new(AtomicBool::new(false));
+        let (mut following, up, stopping) = (stream.clone(), Arc::clone(&came_up), shutdown.clone());
+        shutdown.spawn("health", async move {
+            let live = |state: &StreamState| matches!(state, StreamState::Live | StreamState::Reset(_));
+            tokio::select! {
+                state = following.wait_for(live) => up.store(state.is_ok(), Ordering::Release),
+                () = stopping.cancelled() => {}
+            }
+        });
+        Self { stream, came_up }
+    }
+
+    /// Why changes are not flowing, if they are not.
+    pub(super) fn not_streaming(&self) -> Option<String> {
+        match &*self.stream.borrow() {
+            StreamState::Live | StreamState::Reset(_) => None,
+            StreamState::Starting => Some("the replication stream has not started yet".to_owned()),
+            StreamState::Interrupted(reason) => Some(format!("the replication stream is down: {reason}")),
+        }
+    }
+
+    /// Whether changes have flowed at some time.
+    pub(super) fn has_come_up(&self) -> bool {
+        self.came_up.load(Ordering::Acquire)
+    }
+}
+
+const STOPPING: &str = "shutting down";
+
+/// `GET /healthcheck`: 200 `ok` once clients can be served. An interruption after that is no reason to replace the
+/// server: clients stay, and the stream is retried.
+pub(super) async fn healthcheck(State(server): State<Arc<Server>>) -> (StatusCode, String) {
+    if server.shutdown.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, STOPPING.to_owned());
+    }
+    match server.health.not_streaming() {
+        Some(reason) if !server.health.has_come_up() => (StatusCode::SERVICE_UNAVAILABLE, reason),
+        _ => (StatusCode::OK, "ok".to_owned()),
+    }
+}
+
+/// `GET /livez`: the process answers.
+pub(super) async fn livez() -> &'static str {
+    "ok"
+}
+
+/// `GET /readyz`: whether changes are flowing right now, and if not, why.
+pub(super) async fn readyz(State(server): State<Arc<Server>>) -> Response {
+    let reason = if server.shutdown.is_cancelled() {
+        Some(STOPPING.to_owned())
+    } else {
+        server.health.not_streaming()
+    };
+    let status = if reason.is_none() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        Json(json!({ "ready": reason.is_none(), "reason": reason })),
+    )
+        .into_response()
+}
+
+/// `GET /metrics`.
+pub(super) async fn metrics(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
+    if let Some(token) = &server.settings.metrics_token
+        && !bearer(&headers).is_some_and(|given| same(given.as_bytes(), token.expose().as_bytes()))
+    {
+        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")]).into_response();
+    }
+    ([(header::CONTENT_TYPE, OPENMETRICS)], server.metrics.render()).into_response()
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Compares without telling by its duration how much was right.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+/// `GET /api/ping`.
+pub(super) async fn ping() -> Response {
+    Json(json!({ "message": "Success" })).into_response()
+}
+
+/// The REST broadcast routes.
+pub(super) async fn no_broadcast() -> Response {
+    not_implemented("this server does not relay broadcasts yet")
+}
+
+/// The long-polling routes.
+pub(super) async fn no_longpoll() -> Response {
+    not_implemented("this server does not serve long polling yet, use a WebSocket")
+}
+
+fn not_implemented(what: &str) -> Response {
+    (
+        StatusCode::NOT_IMPLEMENTED,
+        Json(json!({ "message": format!("Not implemented: {what}") })),
+    )
+        .into_response()
+}

@@ -1,0 +1,287 @@
+//! The one task of each socket.
+
+mod write;
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::extract::ws::Message;
+use futures_util::future::{AbortHandle, Abortable};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::debug;
+
+use super::{Pending, Server};
+use crate::auth::{Claims, TokenError};
+use crate::change::StreamState;
+use crate::feed::{SubscribeError, SubscriberId};
+use crate::hub::{Drained, Outbox};
+use crate::protocol::errors::Close;
+use crate::protocol::{Malformed, Version, decode_binary, decode_text};
+use crate::session::{Effect, Now, Session, Ticket};
+
+/// How long the client has to answer a close frame before the socket is dropped.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// One connection: its session, its socket, and what the session has asked for and waits for.
+pub(super) struct Connection<S> {
+    server: Arc<Server>,
+    socket: S,
+    session: Session,
+    outbox: Outbox,
+    under_way: FuturesUnordered<Pending<Option<Outcome>>>,
+    /// Ends what is under way for a subscription that is no longer wanted.
+    aborts: HashMap<SubscriberId, AbortHandle>,
+    stream: watch::Receiver<StreamState>,
+}
+
+/// An effect has come to its end.
+enum Outcome {
+    Verified(Ticket, Result<Arc<Claims>, TokenError>),
+    Subscribed(SubscriberId, Result<(), SubscribeError>),
+    ClaimsReplaced(SubscriberId, Result<(), SubscribeError>),
+}
+
+/// What the task woke up for.
+enum Event {
+    Message(Option<Result<Message, axum::Error>>),
+    Drained(Drained),
+    Outcome(Option<Outcome>),
+    Stream,
+    Timer,
+    Stopping,
+}
+
+/// Why the connection ends.
+#[derive(Clone, Copy)]
+enum Ending {
+    /// The server says so, with a close frame.
+    Close(Close),
+    /// The client closed it or is gone.
+    Client,
+    /// The socket failed, or what came is no WebSocket.
+    Error,
+    /// The socket took nothing for too long.
+    WriteTimeout,
+}
+
+impl<S> Connection<S>
+where
+    S: Stream<Item = Result<Message, axum::Error>> + Sink<Message, Error = axum::Error> + Unpin,
+{
+    pub(super) fn new(server: Arc<Server>, socket: S, version: Version, token: Arc<str>) -> Self {
+        let outbox = Outbox::new(server.settings.outbox);
+        let context = Arc::clone(&server.context);
+        let mut stream = server.rows.stream();
+        let mut session = Session::new(context, version, outbox.clone(), token, now().instant);
+        session.stream(&stream.borrow_and_update());
+        Self {
+            server,
+            socket,
+            session,
+            outbox,
+            under_way: FuturesUnordered::new(),
+            aborts: HashMap::new(),
+            stream,
+        }
+    }
+
+    /// Serves the connection to its end.
+    pub(super) async fn run(mut self) {
+        let ending = self.serve().await;
+        let reason = match ending {
+            Ending::Close(close) => close.label(),
+            Ending::Client => "client",
+            Ending::Error => "error",
+            Ending::WriteTimeout => "write_timeout",
+        };
+        debug!(reason, "connection closed");
+        self.server
+            .metrics
+            .connections_closed
+            .get_or_create(&[("reason", reason)])
+            .inc();
+        for id in self.session.end() {
+            self.server.rows.unsubscribe(id);
+        }
+        match ending {
+            // Boxed: this is the state of few connections, and it would make every one larger.
+            Ending::Close(close) => Box::pin(self.say_goodbye(close)).await,
+            // Flushing answers the client's close frame.
+            Ending::Client => drop(timeout(CLOSE_TIMEOUT, self.socket.flush()).await),
+            Ending::Error | Ending::WriteTimeout => {}
+        }
+        self.outbox.close();
+    }
+
+    /// The one place where this connection waits: the socket, the outbox, outcomes, the stream's state, the next due
+    /// time, and the server's end.
+    async fn serve(&mut self) -> Ending {
+        let shutdown = self.server.shutdown.clone();
+        let mut stopping = pin!(shutdown.cancelled());
+        let mut close_at = None;
+        let mut timer = pin!(sleep_until(self.wake_at(close_at)));
+        loop {
+            let event = tokio::select! {
+                message = self.socket.next() => Event::Message(message),
+                drained = self.outbox.drain() => Event::Drained(drained),
+                Some(outcome) = self.under_way.next() => Event::Outcome(outcome),
+                Ok(()) = self.stream.changed(), if self.session.has_rows() => Event::Stream,
+                () = &mut timer => Event::Timer,
+                () = &mut stopping, if close_at.is_none() => Event::Stopping,
+            };
+            let ended = match event {
+                Event::Drained(Drained::Frames(frames)) => self.write(frames).await,
+                Event::Stopping => {
+                    close_at = Some(self.stop());
+                    Ok(())
+                }
+                Event::Timer if close_at.is_some_and(|at| at <= Instant::now()) => {
+                    Err(Ending::Close(Close::Restart))
+                }
+                event => self.handle(event),
+            };
+            if let Err(ending) = ended {
+                return ending;
+            }
+            // A timer that is early costs one look; moving it at every message would cost more.
+            let wake = self.wake_at(close_at);
+            if timer.is_elapsed() || wake < timer.deadline() {
+                timer.as_mut().reset(wake);
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), Ending> {
+        let effects = match event {
+            Event::Message(None | Some(Ok(Message::Close(_)))) => return Err(Ending::Client),
+            Event::Message(Some(Err(error))) => return Err(ending_of(&error)),
+            Event::Message(Some(Ok(message))) => self.message(&message)?,
+            Event::Drained(_) => {
+                self.server.metrics.outbox_overflows.inc();
+                return Err(Ending::Close(Close::SlowConsumer));
+            }
+            Event::Outcome(Some(Outcome::Verified(ticket, result))) => {
+                self.session.verified(ticket, result, now())
+            }
+            Event::Outcome(Some(Outcome::Subscribed(id, result))) => {
+                self.aborts.remove(&id);
+                self.session.subscribed(id, result, now())
+            }
+            Event::Outcome(Some(Outcome::ClaimsReplaced(id, result))) => {
+                self.aborts.remove(&id);
+                self.session.claims_replaced(id, result, now())
+            }
+            Event::Outcome(None) | Event::Stopping => Vec::new(),
+            Event::Stream => {
+                let state = self.stream.borrow_and_update();
+                self.session.stream(&state);
+                Vec::new()
+            }
+            Event::Timer => self.session.tick(now()),
+        };
+        self.perform(effects)
+    }
+
+    /// Decodes and hands over what the client sent. What cannot be decoded is dropped and counted.
+    fn message(&mut self, message: &Message) -> Result<Vec<Effect>, Ending> {
+        let limit = self.server.settings.message_bytes;
+        let decoded = match message {
+            Message::Text(text) if text.len() > limit => return Err(Ending::Close(Close::TooLarge)),
+            Message::Binary(bytes) if bytes.len() > limit => return Err(Ending::Close(Close::TooLarge)),
+            Message::Text(text) => decode_text(self.session.version(), text),
+            Message::Binary(bytes) => decode_binary(self.session.version(), bytes),
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {
+                self.session.heard(now());
+                return Ok(Vec::new());
+            }
+        };
+        match decoded {
+            Ok(message) => Ok(self.session.message(&message, now())),
+            Err(malformed) => {
+                self.drop_malformed(malformed);
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn drop_malformed(&mut self, malformed: Malformed) {
+        self.session.heard(now());
+        self.server.metrics.frames_malformed.inc();
+        debug!(%malformed, "frame dropped");
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) -> Result<(), Ending> {
+        for effect in effects {
+            match effect {
+                Effect::Verify { ticket, token } => {
+                    let verdict = self.server.tokens.verify(token);
+                    let outcome = async move { Some(Outcome::Verified(ticket, verdict.await)) };
+                    self.under_way.push(Box::pin(outcome));
+                }
+                Effect::Subscribe(request) => {
+                    let id = request.subscriber.id;
+                    let live = self.server.rows.subscribe(*request);
+                    self.follow(id, live, Outcome::Subscribed);
+                }
+                Effect::ReplaceClaims { id, claims, on_live } => {
+                    let live = self.server.rows.replace_claims(id, claims, on_live);
+                    self.follow(id, live, Outcome::ClaimsReplaced);
+                }
+                Effect::Unsubscribe(id) => {
+                    if let Some(abort) = self.aborts.remove(&id) {
+                        abort.abort();
+                    }
+                    self.server.rows.unsubscribe(id);
+                }
+                Effect::Close(close) => return Err(Ending::Close(close)),
+            }
+        }
+        Ok(())
+    }
+
+    fn follow<T: Send + 'static>(
+        &mut self,
+        id: SubscriberId,
+        pending: Pending<T>,
+        outcome: fn(SubscriberId, T) -> Outcome,
+    ) {
+        let (abort, registration) = AbortHandle::new_pair();
+        self.aborts.insert(id, abort);
+        let pending = Abortable::new(pending, registration);
+        self.under_way
+            .push(Box::pin(async move { Some(outcome(id, pending.await.ok()?)) }));
+    }
+
+    /// The server stops: tells the client, and chooses the moment to close.
+    fn stop(&mut self) -> Instant {
+        self.session.restarting();
+        Instant::now() + self.server.settings.drain.mul_f64(rand::random())
+    }
+
+    fn wake_at(&self, close_at: Option<Instant>) -> Instant {
+        let due = Instant::from_std(self.session.next_wake(now()));
+        close_at.map_or(due, |at| at.min(due))
+    }
+}
+
+/// axum hides the library's error type, so its text has to tell a message that is too long from a broken socket.
+fn ending_of(error: &axum::Error) -> Ending {
+    if error.to_string().contains("Message too long") {
+        Ending::Close(Close::TooLarge)
+    } else {
+        Ending::Error
+    }
+}
+
+fn now() -> Now {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now {
+        instant: Instant::now().into_std(),
+        unix_seconds: i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX),
+    }
+}

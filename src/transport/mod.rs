@@ -1,0 +1,166 @@
+//! HTTP and WebSocket: axum adapters around [`Session`](crate::session::Session).
+//!
+//! `websocket` decides who may connect, `connection` is the one task of each socket, `admin` answers health checks and
+//! metrics. What a message means is not decided here.
+
+mod admin;
+mod connection;
+mod seams;
+mod slots;
+mod websocket;
+
+pub use seams::{Pending, RowFeed, TokenVerifier};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{any, get};
+use tower_http::cors::{Any, CorsLayer};
+
+use crate::hub::Bounds;
+use crate::secret::Secret;
+use crate::session::{Context, Limits, SharedRate};
+use crate::shutdown::Shutdown;
+use crate::telemetry::Metrics;
+
+use slots::Slots;
+
+/// Limits of the server and of its sockets.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// WebSocket connections open at once. Default 100,000.
+    pub connections: usize,
+    /// Joins per second of all connections together, with bursts of twice as many; 0 for no limit. Default 5,000.
+    pub joins_per_second: u32,
+    /// How long a refused connection waits for its answer. Default 2 s.
+    pub connect_error_delay: Duration,
+    /// Largest message from a client, in bytes. Default 5,000,000.
+    pub message_bytes: usize,
+    /// What may wait for one connection. Default 8,192 frames and 8 MiB. A transaction's changes arrive together, so
+    /// this is also the largest transaction a client can follow without reading meanwhile.
+    pub outbox: Bounds,
+    /// A connection whose socket takes nothing for this long is closed. Default 15 s.
+    pub write_timeout: Duration,
+    /// When the server stops, connections close at random moments within this time, so that not all come back at
+    /// once. Default 1 s.
+    pub drain: Duration,
+    /// If set, `/metrics` wants `Authorization: Bearer` with this token. Default: open.
+    pub metrics_token: Option<Secret>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connections: 100_000,
+            joins_per_second: 5_000,
+            connect_error_delay: Duration::from_secs(2),
+            message_bytes: 5_000_000,
+            outbox: Bounds {
+                frames: 8_192,
+                bytes: 8 << 20,
+            },
+            write_timeout: Duration::from_secs(15),
+            drain: Duration::from_secs(1),
+            metrics_token: None,
+        }
+    }
+}
+
+/// What the routes need.
+pub struct Services {
+    /// Judges tokens.
+    pub tokens: Arc<dyn TokenVerifier>,
+    /// Serves row subscriptions.
+    pub rows: Arc<dyn RowFeed>,
+    /// Where counts go, and what `/metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// Ends every connection.
+    pub shutdown: Shutdown,
+    /// Limits of a connection.
+    pub limits: Limits,
+    /// Limits of the server.
+    pub settings: Settings,
+}
+
+/// What every request and connection shares.
+struct Server {
+    tokens: Arc<dyn TokenVerifier>,
+    rows: Arc<dyn RowFeed>,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+    settings: Settings,
+    context: Arc<Context>,
+    slots: Arc<Slots>,
+    health: admin::Health,
+}
+
+/// All routes of the server. Must be called within a Tokio runtime: it starts the tasks that watch the stream's health
+/// and, on shutdown, wait for every connection to end.
+///
+/// Serve it with `TCP_NODELAY` set on accepted sockets; messages are written whole.
+pub fn router(services: Services) -> Router {
+    let Services {
+        tokens,
+        rows,
+        metrics,
+        shutdown,
+        limits,
+        settings,
+    } = services;
+    let next_id = {
+        let rows = Arc::clone(&rows);
+        Box::new(move || rows.next_id())
+    };
+    let context = Context {
+        limits,
+        joins: SharedRate::new(settings.joins_per_second),
+        metrics: Arc::clone(&metrics),
+        next_id,
+    };
+    let slots = Slots::new(settings.connections, Arc::clone(&metrics));
+    let health = admin::Health::watch(rows.stream(), &shutdown);
+    slots::wait_on_shutdown(&slots, &shutdown);
+    routes(Arc::new(Server {
+        tokens,
+        rows,
+        metrics,
+        shutdown,
+        settings,
+        context: Arc::new(context),
+        slots,
+        health,
+    }))
+}
+
+fn routes(server: Arc<Server>) -> Router {
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods(Any)
+        .allow_headers(Any);
+    let mut router = Router::new()
+        .route("/healthcheck", get(admin::healthcheck))
+        .route("/livez", get(admin::livez))
+        .route("/readyz", get(admin::readyz))
+        .route("/metrics", get(admin::metrics));
+    // The paths of a Realtime server itself, and those of the gateway in front of it.
+    for socket in ["/socket", "/realtime/v1"] {
+        router = router
+            .route(&format!("{socket}/websocket"), any(websocket::connect))
+            .route(&format!("{socket}/websocket/"), any(websocket::connect))
+            .route(&format!("{socket}/longpoll"), any(admin::no_longpoll));
+    }
+    for api in ["/api", "/realtime/v1/api"] {
+        router = router
+            .route(&format!("{api}/ping"), get(admin::ping))
+            .route(&format!("{api}/broadcast"), any(admin::no_broadcast))
+            .route(
+                &format!("{api}/broadcast/{{topic}}/events/{{event}}"),
+                any(admin::no_broadcast),
+            );
+    }
+    router.layer(cors).with_state(server)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+use super::*;
+
+#[tokio::test]
+async fn refusals_have_their_status_and_text() {
+    let server = Server::start().await;
+    let cases = [
+        ("", 401, r#"{"error":"API key is missing"}"#),
+        ("?apikey=", 401, r#"{"error":"API key is missing"}"#),
+        (
+            "?apikey=rubbish",
+            401,
+            r#"{"error":"The token provided is not a valid JWT"}"#,
+        ),
+        ("?apikey=expired", 401, r#"{"error":"Token has expired"}"#),
+        (
+            "?apikey=unsigned&vsn=2.0.0",
+            401,
+            r#"{"error":"Failed to validate JWT signature"}"#,
+        ),
+        ("?apikey=good&vsn=3.0.0", 403, ""),
+    ];
+    for (query, status, body) in cases {
+        for path in ["/socket/websocket", "/realtime/v1/websocket"] {
+            let refused = server.refused(&format!("{path}{query}")).await;
+            assert_eq!(refused, (status, body.to_owned()), "{path}{query}");
+        }
+    }
+    let counted = server
+        .metrics
+        .connections_refused
+        .get_or_create(&[("reason", "MalformedJWT")])
+        .get();
+    assert_eq!(counted, 2);
+}
+
+#[tokio::test]
+async fn the_header_wins_over_the_parameter() {
+    let server = Server::start().await;
+    let url = format!("ws://{}/socket/websocket?apikey=rubbish", server.address);
+    let mut request = tungstenite::client::IntoClientRequest::into_client_request(url).unwrap();
+    request.headers_mut().insert("x-api-key", "good".parse().unwrap());
+    assert!(tokio_tungstenite::connect_async(request).await.is_ok());
+}
+
+#[tokio::test]
+async fn connections_and_joins_are_limited() {
+    let settings = Settings {
+        connect_error_delay: Duration::ZERO,
+        ..Settings::default()
+    };
+    let server = Server::with(Settings {
+        connections: 1,
+        ..settings.clone()
+    })
+    .await;
+    let first = server.client().await;
+    let full = (429, r#"{"error":"Too many connected users"}"#.to_owned());
+    assert_eq!(server.refused("/socket/websocket?apikey=good").await, full);
+    drop(first);
+    until("the slot is free", || server.metrics.connections.get() == 0).await;
+    server.client().await;
+
+    let server = Server::with(Settings {
+        joins_per_second: 1,
+        ..settings
+    })
+    .await;
+    let mut client = server.client().await;
+    client.join("realtime:a", json!({})).await;
+    client.join("realtime:b", json!({})).await;
+    let (status, body) = server.refused("/socket/websocket?apikey=good").await;
+    assert_eq!(
+        (status, body.as_str()),
+        (429, r#"{"error":"Too many joins per second"}"#)
+    );
+}
+
+#[tokio::test]
+async fn a_plain_request_to_the_socket_path_is_a_bad_request() {
+    let server = Server::start().await;
+    assert_eq!(server.get("/socket/websocket?apikey=good").await.0, 400);
+    let url = format!("http://{}/realtime/v1/websocket", server.address);
+    assert_eq!(
+        reqwest::Client::new().post(url).send().await.unwrap().status(),
+        400
+    );
+}
+
+#[tokio::test]
+async fn health_follows_the_stream_and_says_why() {
+    let server = Server::start().await;
+    server.stream.send(StreamState::Live).unwrap();
+    assert_eq!(server.get("/healthcheck").await, (200, "ok".to_owned()));
+    assert_eq!(
+        server.get("/readyz").await,
+        (200, r#"{"ready":true,"reason":null}"#.to_owned())
+    );
+    server
+        .stream
+        .send(StreamState::Interrupted("slot in use".to_owned()))
+        .unwrap();
+    assert_eq!(
+        server.get("/healthcheck").await.0,
+        200,
+        "clients are still served"
+    );
+    let (status, body) = server.get("/readyz").await;
+    assert!(status == 503 && body.contains("slot in use"), "{body}");
+    server.shutdown.cancel();
+    assert_eq!(server.get("/healthcheck").await.0, 503);
+    assert_eq!(server.get("/livez").await, (200, "ok".to_owned()));
+}
+
+#[tokio::test]
+async fn before_the_stream_came_up_the_server_is_not_healthy() {
+    let (stream, states) = watch::channel(StreamState::Starting);
+    let health = super::super::admin::Health::watch(states, &Shutdown::new());
+    assert!(!health.has_come_up());
+    stream
+        .send(StreamState::Interrupted("wal_level is replica".to_owned()))
+        .unwrap();
+    assert!(!health.has_come_up());
+    assert!(health.not_streaming().unwrap().contains("wal_level"));
+    stream.send(StreamState::Live).unwrap();
+    until("it has been noticed", || health.has_come_up()).await;
+    stream
+        .send(StreamState::Interrupted("restart".to_owned()))
+        .unwrap();
+    assert!(health.has_come_up() && health.not_streaming().is_some());
+}
+
+#[tokio::test]
+async fn metrics_may_want_a_token() {
+    let server = Server::start().await;
+    let (status, body) = server.get("/metrics").await;
+    assert!(status == 200 && body.contains("rowcast_connections 0"), "{body}");
+
+    let metrics_token = Some(Secret::new("letmein"));
+    let server = Server::with(Settings {
+        metrics_token,
+        ..Settings::default()
+    })
+    .await;
+    assert_eq!(server.get("/metrics").await.0, 401);
+    let client = reqwest::Client::new();
+    let url = format!("http://{}/metrics", server.address);
+    assert_eq!(
+        client
+            .get(&url)
+            .bearer_auth("letmeIn")
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        401
+    );
+    assert_eq!(
+        client
+            .get(&url)
+            .bearer_auth("letmein")
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
+}
+
+#[tokio::test]
+async fn ping_answers_and_what_is_not_built_says_so() {
+    let server = Server::start().await;
+    for api in ["/api", "/realtime/v1/api"] {
+        let pong = (200, r#"{"message":"Success"}"#.to_owned());
+        assert_eq!(server.get(&format!("{api}/ping")).await, pong);
+        for path in ["broadcast", "broadcast/room/events/move"] {
+            let url = format!("http://{}{api}/{path}", server.address);
+            let response = reqwest::Client::new()
+                .post(url)
+                .header("origin", "http://x")
+                .send()
+                .await
+                .unwrap();
+            assert_eq!(response.status(), 501);
+            assert_eq!(response.headers()["access-control-allow-origin"], "*");
+        }
+    }
+    assert_eq!(server.get("/realtime/v1/longpoll").await.0, 501);
+}

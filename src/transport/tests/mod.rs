@@ -1,0 +1,239 @@
+//! The adapters on real sockets, with a feed and a verifier that tests hold in their hands.
+
+mod http;
+mod sockets;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::*;
+use crate::auth::{Claims, TokenError};
+use crate::change::StreamState;
+use crate::feed::{SubscribeError, SubscribeRequest, SubscriberId};
+use crate::hub::Frame;
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct FakeTokens;
+
+impl TokenVerifier for FakeTokens {
+    fn verify(&self, token: Arc<str>) -> Pending<Result<Arc<Claims>, TokenError>> {
+        let outcome = match &*token {
+            "good" => Ok(Arc::new(Claims {
+                role: "anon".into(),
+                sub: None,
+                exp: i64::MAX,
+                json: "{}".into(),
+            })),
+            "expired" => Err(TokenError::Expired { seconds_ago: 9 }),
+            "unsigned" => Err(TokenError::Signature),
+            _ => Err(TokenError::Malformed),
+        };
+        Box::pin(std::future::ready(outcome))
+    }
+}
+
+/// Goes live at once, and tells the test of each request and of each subscription that is given back.
+struct FakeFeed {
+    ids: AtomicU64,
+    stream: watch::Receiver<StreamState>,
+    requests: mpsc::UnboundedSender<SubscribeRequest>,
+    given_back: mpsc::UnboundedSender<SubscriberId>,
+}
+
+impl RowFeed for FakeFeed {
+    fn next_id(&self) -> SubscriberId {
+        SubscriberId(self.ids.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn subscribe(&self, request: SubscribeRequest) -> Pending<Result<(), SubscribeError>> {
+        if let Some(reply) = &request.reply {
+            reply.send(&request.subscriber.outbox);
+        }
+        for frame in &request.on_live {
+            let _ = request.subscriber.outbox.push(frame.clone());
+        }
+        let _ = self.requests.send(request);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn replace_claims(
+        &self,
+        _: SubscriberId,
+        _: Arc<Claims>,
+        _: Vec<Frame>,
+    ) -> Pending<Result<(), SubscribeError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn unsubscribe(&self, id: SubscriberId) {
+        let _ = self.given_back.send(id);
+    }
+
+    fn stream(&self) -> watch::Receiver<StreamState> {
+        self.stream.clone()
+    }
+}
+
+struct Server {
+    address: String,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+    stream: watch::Sender<StreamState>,
+    requests: Mutex<mpsc::UnboundedReceiver<SubscribeRequest>>,
+    given_back: Mutex<mpsc::UnboundedReceiver<SubscriberId>>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        Self::with(Settings {
+            connect_error_delay: Duration::ZERO,
+            drain: Duration::ZERO,
+            ..Settings::default()
+        })
+        .await
+    }
+
+    async fn with(settings: Settings) -> Self {
+        let (stream, states) = watch::channel(StreamState::Live);
+        let (requests, requested) = mpsc::unbounded_channel();
+        let (given_back, back) = mpsc::unbounded_channel();
+        let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
+        let limits = Limits {
+            join_error_delay: Duration::ZERO,
+            ..Limits::default()
+        };
+        let feed = FakeFeed {
+            ids: AtomicU64::new(1),
+            stream: states,
+            requests,
+            given_back,
+        };
+        let router = router(Services {
+            tokens: Arc::new(FakeTokens),
+            rows: Arc::new(feed),
+            metrics: Arc::clone(&metrics),
+            shutdown: shutdown.clone(),
+            limits,
+            settings,
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self {
+            address,
+            metrics,
+            shutdown,
+            stream,
+            requests: Mutex::new(requested),
+            given_back: Mutex::new(back),
+        }
+    }
+
+    async fn connect(&self, path: &str) -> Result<Client, tungstenite::Error> {
+        let url = format!("ws://{}{path}", self.address);
+        let (socket, _) = tokio_tungstenite::connect_async(url).await?;
+        Ok(Client(socket))
+    }
+
+    async fn client(&self) -> Client {
+        self.connect("/socket/websocket?apikey=good&vsn=2.0.0")
+            .await
+            .unwrap()
+    }
+
+    /// Status and body of a refused upgrade.
+    async fn refused(&self, path: &str) -> (u16, String) {
+        match self.connect(path).await {
+            Err(tungstenite::Error::Http(response)) => {
+                let body = response.body().clone().unwrap_or_default();
+                (response.status().as_u16(), String::from_utf8(body).unwrap())
+            }
+            other => panic!("expected a refusal, got {:?}", other.err()),
+        }
+    }
+
+    /// Status and body of a plain GET.
+    async fn get(&self, path: &str) -> (u16, String) {
+        let response = reqwest::get(format!("http://{}{path}", self.address))
+            .await
+            .unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    async fn request(&self) -> SubscribeRequest {
+        self.requests.lock().await.recv().await.unwrap()
+    }
+
+    async fn given_back(&self) -> SubscriberId {
+        self.given_back.lock().await.recv().await.unwrap()
+    }
+}
+
+struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Client {
+    async fn send(&mut self, frame: Value) {
+        self.0.send(Message::text(frame.to_string())).await.unwrap();
+    }
+
+    /// The next message; panics if the connection ends or stays silent.
+    #[track_caller]
+    fn receive(&mut self) -> impl Future<Output = Value> + '_ {
+        let caller = std::panic::Location::caller();
+        async move {
+            match tokio::time::timeout(PATIENCE, self.0.next()).await {
+                Ok(Some(Ok(Message::Text(text)))) => serde_json::from_str(&text).unwrap(),
+                other => panic!("expected a message at {caller}, got {other:?}"),
+            }
+        }
+    }
+
+    /// The close code; what comes before is skipped.
+    async fn close_code(&mut self) -> Option<u16> {
+        let code = async {
+            loop {
+                match self.0.next().await {
+                    Some(Ok(Message::Close(frame))) => return frame.map(|frame| frame.code.into()),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return None,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, code)
+            .await
+            .expect("the server closes")
+    }
+
+    async fn join(&mut self, topic: &str, config: Value) -> Value {
+        self.send(json!(["1", "1", topic, "phx_join", { "config": config }]))
+            .await;
+        self.receive().await
+    }
+}
+
+fn one_binding() -> Value {
+    json!({ "postgres_changes": [{ "event": "*", "schema": "public", "table": "todos" }] })
+}
+
+/// Waits until a condition holds.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let poll = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert!(
+        tokio::time::timeout(PATIENCE, poll).await.is_ok(),
+        "waited for: {what}"
+    );
+}

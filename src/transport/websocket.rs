@@ -1,0 +1,131 @@
+//! Who may open a WebSocket: path, version, token, limits, in the order of protocol.md a.5.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::Server;
+use super::connection::Connection;
+use super::slots::Slot;
+use crate::protocol::Version;
+use crate::protocol::errors::ConnectError;
+
+/// Read buffer of a socket, in bytes. An idle connection is little more than this.
+const READ_BUFFER: usize = 4_096;
+
+/// Once this many bytes wait to be written they go to the socket; fewer wait for the flush that ends a batch.
+const WRITE_BUFFER: usize = 8_192;
+
+/// Longest token looked at, in bytes.
+const MAX_TOKEN_BYTES: usize = 16_384;
+
+type Parameters = Vec<(String, String)>;
+
+/// `GET /socket/websocket` and `/realtime/v1/websocket`.
+pub(super) async fn connect(
+    State(server): State<Arc<Server>>,
+    headers: HeaderMap,
+    query: Result<Query<Parameters>, QueryRejection>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => return (StatusCode::BAD_REQUEST, rejection.body_text()).into_response(),
+    };
+    let Ok(Query(parameters)) = query else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let Some(version) = Version::from_vsn(parameter(&parameters, "vsn")) else {
+        return StatusCode::FORBIDDEN.into_response();
+    };
+    match admit(&server, token(&headers, &parameters)).await {
+        Ok((token, slot)) => accept(upgrade, server, version, token, slot),
+        Err(error) => refuse(&server, &error).await,
+    }
+}
+
+async fn admit(server: &Server, token: Option<Arc<str>>) -> Result<(Arc<str>, Slot), ConnectError> {
+    if server.shutdown.is_cancelled() {
+        return Err(ConnectError::Restarting);
+    }
+    let token = token.ok_or(ConnectError::MissingToken)?;
+    server
+        .tokens
+        .verify(Arc::clone(&token))
+        .await
+        .map_err(ConnectError::Token)?;
+    let slot = server.slots.take().ok_or(ConnectError::TooManyConnections)?;
+    if server.context.joins.is_exhausted(Instant::now().into_std()) {
+        return Err(ConnectError::TooManyJoins);
+    }
+    Ok((token, slot))
+}
+
+fn accept(
+    upgrade: WebSocketUpgrade,
+    server: Arc<Server>,
+    version: Version,
+    token: Arc<str>,
+    slot: Slot,
+) -> Response {
+    let limit = server.settings.message_bytes;
+    upgrade
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
+        // One message always fits beside a full write buffer, and more are never put there before a flush.
+        .max_write_buffer_size(usize::MAX)
+        // What is somewhat too large is read to its end, so that the client gets a close code instead of a reset.
+        .max_message_size(limit.saturating_mul(2))
+        .max_frame_size(limit.saturating_mul(2))
+        .on_upgrade(move |socket| async move {
+            Connection::new(server, socket, version, token).run().await;
+            drop(slot);
+        })
+}
+
+async fn refuse(server: &Server, error: &ConnectError) -> Response {
+    debug!(code = error.code(), "connection refused");
+    server
+        .metrics
+        .connections_refused
+        .get_or_create(&[("reason", error.code())])
+        .inc();
+    tokio::select! {
+        () = tokio::time::sleep(server.settings.connect_error_delay) => {}
+        () = server.shutdown.cancelled() => {}
+    }
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/json; charset=utf-8")],
+        error.json(),
+    )
+        .into_response()
+}
+
+/// The connection's token, without white space: `x-api-key`, or else `apikey`.
+fn token(headers: &HeaderMap, parameters: &Parameters) -> Option<Arc<str>> {
+    let header = headers.get("x-api-key").and_then(|value| value.to_str().ok());
+    let given = header.or_else(|| parameter(parameters, "apikey"))?;
+    let token: String = given
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .take(MAX_TOKEN_BYTES)
+        .collect();
+    (!token.is_empty()).then(|| Arc::from(token))
+}
+
+/// The last one of that name counts.
+fn parameter<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a str> {
+    parameters
+        .iter()
+        .rfind(|(key, _)| key == name)
+        .map(|(_, value)| value.as_str())
+}

@@ -31,3 +31,5 @@ pub mod session;
 
 pub mod transport;
 
+pub mod server;
+

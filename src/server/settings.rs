@@ -1,0 +1,164 @@
+//! From the configuration to each module's own settings.
+
+use std::time::Duration;
+
+use crate::auth;
+use crate::config::{self, Config};
+use crate::feed;
+use crate::hub::Bounds;
+use crate::policy;
+use crate::postgres::{ConnectSettings, InstallOptions, PoolOptions, Session, SslMode};
+use crate::replication::{self, SlotSettings};
+use crate::session::Limits;
+use crate::transport;
+
+/// Where the database is, as the configuration says.
+pub fn connect(config: &Config) -> ConnectSettings {
+    let database = &config.database;
+    ConnectSettings {
+        host: database.host.clone(),
+        port: database.port,
+        user: database.user.clone(),
+        password: database.password.clone(),
+        database: database.name.clone(),
+        ssl_mode: match database.sslmode {
+            config::SslMode::Disable => SslMode::Disable,
+            config::SslMode::Prefer => SslMode::Prefer,
+            config::SslMode::Require => SslMode::Require,
+            config::SslMode::VerifyCa => SslMode::VerifyCa,
+            config::SslMode::VerifyFull => SslMode::VerifyFull,
+        },
+        ssl_root_cert: database.sslrootcert.clone(),
+        connect_timeout: database.connect_timeout,
+    }
+}
+
+pub(super) fn installer_session(config: &Config) -> Session {
+    let mut session = Session::new("rowcast_install");
+    session.statement_timeout = Some(config.database.statement_timeout);
+    session
+}
+
+pub(super) fn install(config: &Config) -> InstallOptions {
+    InstallOptions {
+        publication: config.replication.publication.clone(),
+        create_roles: config.database.create_roles,
+        ..InstallOptions::default()
+    }
+}
+
+pub(super) fn catalog_pool(config: &Config) -> PoolOptions {
+    let database = &config.database;
+    let mut session = Session::new("rowcast_catalog");
+    session.statement_timeout = Some(database.statement_timeout);
+    session.read_only = true;
+    PoolOptions {
+        size: database.pool_size,
+        wait: database.statement_timeout,
+        session,
+    }
+}
+
+pub(super) fn judge_pool(config: &Config) -> PoolOptions {
+    let policy = &config.policy;
+    let mut session = Session::new("rowcast_judge");
+    session.statement_timeout = Some(policy.timeout);
+    // Policies only look: one that writes is refused rather than run for every row.
+    session.read_only = true;
+    PoolOptions {
+        size: policy.pool_size,
+        wait: policy.timeout,
+        session,
+    }
+}
+
+pub(super) fn judge(config: &Config) -> policy::Settings {
+    policy::Settings {
+        timeout: config.policy.timeout,
+        quarantine: QUARANTINE,
+        parallel: config.policy.pool_size,
+        batch: config.policy.batch_size,
+    }
+}
+
+/// How long a policy or filter that ran out of time by itself is not evaluated for the subscribers it was slow for.
+const QUARANTINE: Duration = Duration::from_secs(10);
+
+pub(super) fn feed(config: &Config) -> feed::Settings {
+    feed::Settings {
+        publication: config.replication.publication.clone(),
+        catalog_refresh: config.database.catalog_interval,
+        max_record_bytes: config.limits.record_bytes,
+        max_in_values: config.limits.in_list_values,
+        unjudged_deletes: match config.policy.unjudged_deletes {
+            config::UnjudgedDeletes::Key => feed::UnjudgedDeletes::Key,
+            config::UnjudgedDeletes::Deny => feed::UnjudgedDeletes::Deny,
+        },
+    }
+}
+
+pub(super) fn replication(config: &Config, connect: ConnectSettings) -> replication::Settings {
+    let replication = &config.replication;
+    replication::Settings {
+        connect,
+        slot: SlotSettings {
+            name: replication.slot_name(),
+            plugin: "wal2json".to_owned(),
+            recreate_lost: replication.recreate_lost_slot,
+            take_over: replication.takeover,
+        },
+        application_name: "rowcast_replication".to_owned(),
+        peer_timeout: PEER_TIMEOUT,
+    }
+}
+
+/// Silence after which a replication connection is given up, although the server was asked for an answer.
+const PEER_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(super) fn auth(config: &Config) -> auth::Settings {
+    let auth = &config.auth;
+    auth::Settings {
+        secrets: [&auth.jwt_secret, &auth.jwt_secret_next]
+            .into_iter()
+            .filter(|secret| !secret.is_empty())
+            .cloned()
+            .collect(),
+        jwks: (!auth.jwks.is_empty()).then(|| auth.jwks.clone()),
+        jwks_file: auth.jwks_file.clone(),
+        jwks_url: (!auth.jwks_url.is_empty()).then(|| auth.jwks_url.clone()),
+        required_claims: auth.required_claims.0.clone(),
+        jwks_min_interval: auth.jwks_min_interval,
+        jwks_max_age: auth.jwks_max_age,
+        jwks_timeout: auth.jwks_timeout,
+    }
+}
+
+pub(super) fn session(config: &Config) -> Limits {
+    let (limits, session) = (&config.limits, &config.session);
+    Limits {
+        channels_per_connection: limits.channels_per_connection,
+        bindings_per_channel: limits.bindings_per_channel,
+        join_error_delay: session.channel_error_backoff,
+        reply_wait: session.join_wait,
+        idle_timeout: session.idle_timeout,
+        no_channel_timeout: session.no_channel_timeout,
+        ..Limits::default()
+    }
+}
+
+pub(super) fn transport(config: &Config) -> transport::Settings {
+    let (limits, session) = (&config.limits, &config.session);
+    transport::Settings {
+        connections: limits.connections,
+        joins_per_second: u32::try_from(limits.joins_per_second).unwrap_or(u32::MAX),
+        connect_error_delay: session.connect_error_backoff,
+        message_bytes: limits.frame_bytes,
+        outbox: Bounds {
+            frames: limits.outbox_frames,
+            bytes: limits.outbox_bytes,
+        },
+        write_timeout: session.write_timeout,
+        metrics_token: (!config.metrics.token.is_empty()).then(|| config.metrics.token.clone()),
+        ..transport::Settings::default()
+    }
+}

@@ -33,3 +33,5 @@ pub mod transport;
 
 pub mod server;
 
+pub mod dev;
+

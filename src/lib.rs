@@ -35,3 +35,4 @@ pub mod server;
 
 pub mod dev;
 
+pub mod cli;

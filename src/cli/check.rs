@@ -1,0 +1,118 @@
+//! The doctor: looks at a database as `serve` would, says what is missing and what to run.
+//!
+//! It changes nothing: the one thing it creates is a temporary replication slot, to see that the output plugin loads,
+//! and that is gone before the next line is written.
+
+mod database;
+mod report;
+mod server;
+mod slot;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+pub use report::{Level, Line, Report, RoleView, TableView, Verdict};
+
+use std::time::Duration;
+
+use crate::postgres::{ConnectSettings, Connection, ErrorKind, Session, SqlError, connect};
+
+/// Longest time for any one question. Making a slot waits for transactions that write, which may take long.
+const QUESTION: Duration = Duration::from_secs(10);
+
+/// What `serve` would be run with.
+#[derive(Clone, Debug)]
+pub struct CheckOptions {
+    /// The publication to follow.
+    pub publication: String,
+    /// The replication slot to read from.
+    pub slot: String,
+    /// The output plugin of that slot.
+    pub plugin: String,
+    /// Roles that tokens may carry, for the question of what they could see.
+    pub roles: Vec<String>,
+}
+
+impl Default for CheckOptions {
+    fn default() -> Self {
+        Self {
+            publication: "supabase_realtime".into(),
+            slot: "rowcast".into(),
+            plugin: "wal2json".into(),
+            roles: ["anon", "authenticated", "service_role"]
+                .map(str::to_owned)
+                .to_vec(),
+        }
+    }
+}
+
+/// Examines the database. What cannot be found out is a line of the report, so this always answers; it takes seconds
+/// at most, unless the database takes its time to answer.
+pub async fn run(settings: &ConnectSettings, options: &CheckOptions) -> Report {
+    let mut report = Report::default();
+    let mut session = Session::new("rowcast check");
+    session.statement_timeout = Some(QUESTION);
+    let mut connection = match connect(settings, &session).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            let remedy = connect_remedy(settings, error.kind());
+            report.add(Level::Failure, "connection", error.chain(), remedy);
+            return report;
+        }
+    };
+    report.add(
+        Level::Ok,
+        "connection",
+        format!("{} as {}", settings.address(), settings.user),
+        None,
+    );
+    if let Err(error) = examine(&mut connection, options, &mut report).await {
+        report.add(Level::Failure, "examination", error.chain(), None);
+    }
+    report
+}
+
+async fn examine(
+    connection: &mut Connection,
+    options: &CheckOptions,
+    report: &mut Report,
+) -> Result<(), SqlError> {
+    let facts = server::Facts::read(connection).await?;
+    facts.judge(report);
+    let found = slot::Slot::read(connection, &options.slot).await?;
+    server::judge_room(&facts, found.is_some(), report);
+    slot::judge_plugin(connection, &facts, found.as_ref(), options, report).await;
+    slot::judge_slot(&facts, found.as_ref(), options, report);
+    database::roles(connection, &facts, options, report).await?;
+    database::announcements(connection, report).await?;
+    database::publication(connection, &facts, options, report).await?;
+    tables::views(connection, options, report).await
+}
+
+fn connect_remedy(settings: &ConnectSettings, kind: ErrorKind) -> Option<String> {
+    use crate::postgres::quote_identifier as quote;
+    Some(match kind {
+        ErrorKind::Unreachable | ErrorKind::Timeout if settings.is_unix_socket() => {
+            format!("pg_isready -h {} -p {}", settings.host, settings.port)
+        }
+        ErrorKind::Unreachable | ErrorKind::Timeout => {
+            format!(
+                "pg_isready -h {} -p {}   (and listen_addresses on the server)",
+                settings.host, settings.port
+            )
+        }
+        ErrorKind::Authentication => format!("ALTER ROLE {} LOGIN PASSWORD '…';", quote(&settings.user)),
+        ErrorKind::DatabaseMissing => format!("CREATE DATABASE {};", quote(&settings.database)),
+        ErrorKind::InsufficientPrivilege => {
+            format!(
+                "GRANT CONNECT ON DATABASE {} TO {};",
+                quote(&settings.database),
+                quote(&settings.user)
+            )
+        }
+        ErrorKind::TooManyConnections => {
+            "ALTER SYSTEM SET max_connections = 200;   -- then restart Postgres".into()
+        }
+        _ => return None,
+    })
+}

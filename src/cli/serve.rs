@@ -1,0 +1,64 @@
+//! `rowcast serve`.
+
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use tokio::net::TcpListener;
+use tokio::signal::unix::SignalKind;
+
+use super::{Failure, block_on, logging, print, settings, signals};
+use crate::config::Config;
+use crate::server;
+use crate::shutdown::Shutdown;
+
+const EXAMPLES: &str = "\
+A flag beats the environment, the environment beats the file, the file beats the default.
+
+Examples:
+  ROWCAST_DATABASE_URL=postgres://me:secret@db/app ROWCAST_AUTH_JWT_SECRET=... rowcast serve
+  rowcast serve --config rowcast.toml --port 8080
+  rowcast serve --config rowcast.toml --print-config
+
+Is anything missing on the database's side? rowcast check tells.";
+
+pub(super) fn command() -> Command {
+    Command::new("serve")
+        .about("Follow a database and serve its changes")
+        .after_long_help(EXAMPLES)
+        .after_help("rowcast serve --help says more about every setting.")
+        .args(settings::arguments())
+        .arg(
+            Arg::new("print-config")
+                .long("print-config")
+                .action(ArgAction::SetTrue)
+                .help("Print every setting and where it came from, secrets masked, and exit"),
+        )
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
+    let loaded = settings::load(matches)?;
+    if matches.get_flag("print-config") {
+        print(&loaded.print());
+        return Ok(ExitCode::SUCCESS);
+    }
+    logging::start(&loaded.config.log)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    block_on(serve(loaded.config))??;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let shutdown = Shutdown::new();
+    signals::cancel_on(&[SignalKind::interrupt(), SignalKind::terminate()], &shutdown)?;
+    let (host, port) = (config.listen.host.as_str(), config.listen.port);
+    let listener = TcpListener::bind((host, port)).await.map_err(|error| {
+        Failure::failed(format!(
+            "cannot listen on {host} port {port}: {error}; choose another with --host and --port"
+        ))
+    })?;
+    server::run(listener, config, shutdown)
+        .await
+        .map_err(Failure::failed)
+}

@@ -1,0 +1,22 @@
+//! Ctrl-C and its relatives.
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Failure;
+use crate::shutdown::Shutdown;
+
+/// Cancels `shutdown` at the first of these signals; further ones change nothing, stopping is under way.
+pub(super) fn cancel_on(kinds: &[SignalKind], shutdown: &Shutdown) -> Result<(), Failure> {
+    for kind in kinds {
+        let mut signals = signal(*kind).map_err(Failure::failed)?;
+        let shutdown = shutdown.clone();
+        // Not tracked: it waits for as long as the process lives.
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                tracing::info!("stopping");
+                shutdown.cancel();
+            }
+        });
+    }
+    Ok(())
+}

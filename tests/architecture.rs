@@ -1,0 +1,2 @@
+//! Holds the code to its layers.
+fn main() {}

@@ -1,0 +1,273 @@
+//! A client that speaks both wire versions and shows everything it was sent.
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, Message as Raw};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use super::{LIMIT, Server};
+
+/// Which serialiser to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// `vsn=1.0.0`
+    V1,
+    /// `vsn=2.0.0`
+    V2,
+}
+
+/// One message from the server, whatever the version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    pub join_ref: Value,
+    pub reference: Value,
+    pub topic: String,
+    pub event: String,
+    pub payload: Value,
+}
+
+/// A connection.
+pub struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    version: Version,
+    next_ref: u64,
+    /// Received and not yet looked for.
+    pending: Vec<Message>,
+    /// How the server ended it.
+    pub closed: Option<Option<CloseFrame>>,
+}
+
+impl Client {
+    /// Connects with this token.
+    pub async fn connect(server: &Server, version: Version, token: &str) -> Self {
+        Self::try_connect(server, version, token)
+            .await
+            .expect("a connection")
+    }
+
+    /// Connects, or says why not.
+    pub async fn try_connect(server: &Server, version: Version, token: &str) -> Result<Self, Error> {
+        let vsn = match version {
+            Version::V1 => "1.0.0",
+            Version::V2 => "2.0.0",
+        };
+        let url = format!(
+            "ws://{}/realtime/v1/websocket?apikey={token}&vsn={vsn}",
+            server.address
+        );
+        let (socket, _) = tokio::time::timeout(LIMIT, connect_async(url))
+            .await
+            .expect("an answer in time")?;
+        Ok(Self {
+            socket,
+            version,
+            next_ref: 1,
+            pending: Vec::new(),
+            closed: None,
+        })
+    }
+
+    /// Joins `realtime:<topic>` with these `postgres_changes` and returns once the rows are live.
+    pub async fn subscribe(&mut self, topic: &str, changes: Value) -> Value {
+        let reply = self.join(topic, json!({"postgres_changes": changes})).await;
+        assert_eq!(reply["status"], "ok", "{reply}");
+        let system = self.system(topic).await;
+        assert_eq!(system["message"], "Subscribed to PostgreSQL", "{system}");
+        reply
+    }
+
+    /// Joins and returns the reply's payload.
+    pub async fn join(&mut self, topic: &str, config: Value) -> Value {
+        let reference = self.push(topic, "phx_join", json!({"config": config})).await;
+        self.reply(&reference).await
+    }
+
+    /// Sends a message on `realtime:<topic>` with a fresh ref, which for a join is the join ref too.
+    pub async fn push(&mut self, topic: &str, event: &str, payload: Value) -> String {
+        let reference = self.next_ref.to_string();
+        self.next_ref += 1;
+        let join_ref = if event == "phx_join" {
+            json!(reference)
+        } else {
+            Value::Null
+        };
+        self.send(
+            join_ref,
+            json!(reference),
+            &format!("realtime:{topic}"),
+            event,
+            payload,
+        )
+        .await;
+        reference
+    }
+
+    /// Sends a message exactly as given.
+    pub async fn send(
+        &mut self,
+        join_ref: Value,
+        reference: Value,
+        topic: &str,
+        event: &str,
+        payload: Value,
+    ) {
+        let frame = match self.version {
+            Version::V1 => {
+                json!({"topic": topic, "event": event, "payload": payload, "ref": reference, "join_ref": join_ref})
+            }
+            Version::V2 => json!([join_ref, reference, topic, event, payload]),
+        };
+        self.raw(Raw::text(frame.to_string())).await;
+    }
+
+    /// Sends any frame.
+    pub async fn raw(&mut self, frame: Raw) {
+        self.socket.send(frame).await.expect("an open socket");
+    }
+
+    /// The payload of the reply to a ref.
+    pub async fn reply(&mut self, reference: &str) -> Value {
+        let wanted = json!(reference);
+        self.expect(&format!("a reply to {reference}"), |m| {
+            m.event == "phx_reply" && m.reference == wanted
+        })
+        .await
+        .payload
+    }
+
+    /// The payload of the next `system` message of a topic.
+    pub async fn system(&mut self, topic: &str) -> Value {
+        let topic = format!("realtime:{topic}");
+        self.expect("a system message", |m| m.event == "system" && m.topic == topic)
+            .await
+            .payload
+    }
+
+    /// The next row change, on any topic: its whole payload.
+    pub async fn change(&mut self) -> Value {
+        self.expect("a change", |m| m.event == "postgres_changes")
+            .await
+            .payload
+    }
+
+    /// The `data` of the next row change.
+    pub async fn data(&mut self) -> Value {
+        self.change().await["data"].take()
+    }
+
+    /// The next message that fits; others are kept. Fails, showing what came instead, if none does.
+    pub async fn expect(&mut self, what: &str, fits: impl Fn(&Message) -> bool) -> Message {
+        let mut looked = 0;
+        loop {
+            if let Some(found) = self.pending.iter().skip(looked).position(&fits) {
+                return self.pending.remove(looked + found);
+            }
+            looked = self.pending.len();
+            let next = tokio::time::timeout(LIMIT, self.receive()).await;
+            match next {
+                Ok(true) => {}
+                Ok(false) => panic!(
+                    "closed ({:?}) before {what}; got {:#?}",
+                    self.closed, self.pending
+                ),
+                Err(_) => panic!("no {what}; got {:#?}", self.pending),
+            }
+        }
+    }
+
+    /// Everything received so far and not looked for.
+    pub fn pending(&self) -> &[Message] {
+        &self.pending
+    }
+
+    /// Drops what was received of this event and not looked for.
+    pub fn forget(&mut self, event: &str) {
+        self.pending.retain(|message| message.event != event);
+    }
+
+    /// Sends a heartbeat and waits for its reply: whatever the server had sent before is then in.
+    pub async fn round_trip(&mut self) {
+        let reference = self.next_ref.to_string();
+        self.next_ref += 1;
+        self.send(Value::Null, json!(reference), "phoenix", "heartbeat", json!({}))
+            .await;
+        self.reply(&reference).await;
+    }
+
+    /// Waits until the server closes the connection; its code, if it gave one.
+    pub async fn close_code(&mut self) -> Option<u16> {
+        let closing = async { while self.receive().await {} };
+        tokio::time::timeout(LIMIT, closing)
+            .await
+            .expect("the server to close the connection");
+        self.closed.clone().flatten().map(|frame| frame.code.into())
+    }
+
+    /// The next frame with this in it, as it came.
+    pub async fn raw_text_containing(&mut self, part: &str) -> String {
+        let search = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Raw::Text(text))) if text.contains(part) => return text.to_string(),
+                    Some(Ok(_)) => {}
+                    other => panic!("no frame with {part}: {other:?}"),
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, search)
+            .await
+            .expect("the frame in time")
+    }
+
+    /// Takes in one message; false once the connection is closed.
+    async fn receive(&mut self) -> bool {
+        loop {
+            let text = match self.socket.next().await {
+                Some(Ok(Raw::Text(text))) => text,
+                Some(Ok(Raw::Close(frame))) => {
+                    self.closed = Some(frame);
+                    continue;
+                }
+                Some(Ok(_)) => continue,
+                Some(Err(_)) | None => {
+                    self.closed.get_or_insert(None);
+                    return false;
+                }
+            };
+            let frame: Value = serde_json::from_str(&text).expect("JSON from the server");
+            self.pending.push(self.message(frame));
+            return true;
+        }
+    }
+
+    fn message(&self, mut frame: Value) -> Message {
+        let text = |value: Value| value.as_str().expect("a string").to_owned();
+        match self.version {
+            Version::V1 => {
+                assert!(
+                    frame.get("ref").is_some() && frame.get("join_ref").is_none(),
+                    "{frame}"
+                );
+                Message {
+                    join_ref: Value::Null,
+                    reference: frame["ref"].take(),
+                    topic: text(frame["topic"].take()),
+                    event: text(frame["event"].take()),
+                    payload: frame["payload"].take(),
+                }
+            }
+            Version::V2 => {
+                assert_eq!(frame.as_array().map(Vec::len), Some(5), "{frame}");
+                Message {
+                    join_ref: frame[0].take(),
+                    reference: frame[1].take(),
+                    topic: text(frame[2].take()),
+                    event: text(frame[3].take()),
+                    payload: frame[4].take(),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The harness: one private Postgres for the whole binary, a database per test, servers on port 0, and clients.
+//!
+//! Tests wait for conditions; [`LIMIT`] only ends what would hang.
+
+pub(crate) mod client;
+pub(crate) mod cluster;
+pub(crate) mod database;
+pub(crate) mod server;
+pub(crate) mod token;
+
+pub(crate) use client::{Client, Version};
+pub(crate) use database::Database;
+pub(crate) use server::Server;
+
+use std::time::Duration;
+
+/// How long any wait may take before the test fails and shows what it has seen.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// Waits until `check` answers `Some`, trying again and again.
+pub(crate) async fn eventually<T, F>(what: &str, mut check: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let started = std::time::Instant::now();
+    loop {
+        if let Some(found) = check().await {
+            return found;
+        }
+        assert!(started.elapsed() < LIMIT, "gave up waiting until {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

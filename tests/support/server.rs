@@ -1,0 +1,104 @@
+//! A whole server on a free port, in this process.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rowcast::config::Config;
+use rowcast::postgres::ConnectSettings;
+use rowcast::shutdown::Shutdown;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::{Database, eventually, token};
+
+/// A running server. [`Server::stop`] ends it and fails the test if a task does not end.
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    shutdown: Shutdown,
+    running: JoinHandle<Result<(), rowcast::server::ServeError>>,
+}
+
+impl Server {
+    /// Starts a server that follows `database`, with the tests' secret and no delays before error answers.
+    pub async fn start(database: &Database) -> Self {
+        Self::start_with(database, |_| {}).await
+    }
+
+    /// The same with other settings.
+    pub async fn start_with(database: &Database, adjust: impl FnOnce(&mut Config)) -> Self {
+        let mut config = config(&database.settings, &database.name);
+        adjust(&mut config);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound port");
+        let shutdown = Shutdown::new();
+        let running = tokio::spawn(rowcast::server::run(listener, config, shutdown.clone()));
+        Self {
+            address,
+            shutdown,
+            running,
+        }
+    }
+
+    /// `http://…`
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Stops it and waits for its end.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.running.await.expect("no panic").expect("a clean end");
+    }
+
+    /// Waits for its end without asking for it.
+    pub async fn ended(self) -> Result<(), rowcast::server::ServeError> {
+        self.running.await.expect("no panic")
+    }
+
+    /// Ends every task at once, as a crash would: nothing is confirmed or said on the way out.
+    pub fn abandon(&self) {
+        self.running.abort();
+        self.shutdown.cancel();
+    }
+
+    /// Waits until everything committed so far has been put into the outboxes.
+    pub async fn passed(&self, database: &Database) {
+        let target = database
+            .text("select (pg_current_wal_flush_lsn() - '0/0')::text")
+            .await;
+        let target: u64 = target.parse().expect("a position");
+        eventually("the server has passed the database's position", || async {
+            let (_, metrics) = self.get("/metrics").await;
+            let line = metrics
+                .lines()
+                .find_map(|line| line.strip_prefix("rowcast_confirmed_lsn_bytes "))?;
+            (line.parse::<u64>().ok()? >= target).then_some(())
+        })
+        .await;
+    }
+
+    /// A `GET`: status and body.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let response = reqwest::get(format!("{}{path}", self.url()))
+            .await
+            .expect("an answer");
+        let status = response.status().as_u16();
+        (status, response.text().await.expect("a body"))
+    }
+}
+
+/// Settings for a database, as the tests want them.
+pub fn config(database: &ConnectSettings, slot: &str) -> Config {
+    let mut config = Config::from_pairs(&[("auth.jwt_secret", token::SECRET)]).expect("settings");
+    config.database.host.clone_from(&database.host);
+    config.database.port = database.port;
+    config.database.user.clone_from(&database.user);
+    config.database.password = database.password.clone();
+    config.database.name.clone_from(&database.database);
+    config.database.sslmode = rowcast::config::SslMode::Disable;
+    config.replication.slot = format!("rowcast_{slot}");
+    config.session.connect_error_backoff = Duration::ZERO;
+    config.session.channel_error_backoff = Duration::ZERO;
+    config
+}

@@ -1,0 +1,25 @@
+# `make` lists what there is.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench install
+
+help: ## This list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST)
+
+demo: ## Run the to-do demo: Rowcast, a private Postgres and a live page
+	.ci/install.sh postgres
+	cargo build --release --locked
+	examples/todo/run.sh
+
+test: install lint ## Install what is missing, then check everything
+	cargo test --locked
+
+lint: ## Format, lints and documentation, warnings as errors
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
+
+bench: ## Benchmarks
+	cargo bench --locked
+
+install: ## Install what tests and the demo need, where apt-get is
+	.ci/install.sh

@@ -6,8 +6,8 @@ use super::table::Setting;
 const HEAD: &str = "\
 # Settings
 
-This page is made from the table in `src/config/settings.rs`; `ROWCAST_REGENERATE=1 cargo test --test architecture`
-writes it anew.
+This page is made from the table in `src/config/settings.rs`; `ROWCAST_REGENERATE=1 cargo test --test docs` writes it
+anew.
 
 Every setting can be given in three places. A flag beats the environment, the environment beats the file, and the file
 beats the default:
@@ -21,8 +21,8 @@ beats the default:
   host = \"db.internal\"
   ```
 
-A key in the file that is not listed here is an error. Durations are written `500ms`, `10s`, `5m`, `1h` or
-`30d`, sizes `64KiB`, `8MiB` or `5MB`; a bare number counts the unit in the table. `rowcast serve --print-config` shows every value
+A key in the file that is not listed here is an error. Durations are written `500ms`, `10s`, `5m`, `1h` or `30d`, sizes
+`64KiB`, `8MiB` or `5MB`; a bare number counts the unit in the table. `rowcast serve --print-config` shows every value
 and where it came from, with secrets masked. Flags are visible to everybody on the machine (`ps`): give secrets by the
 environment or the file.
 
@@ -67,7 +67,9 @@ impl Setting {
     pub fn meaning(&self) -> String {
         let doc = self.doc.trim();
         match self.expected {
-            "text" | "a path" | "a whole number" | "a whole number from 0 to 65535" => doc.to_owned(),
+            "text" | "a path" | "a whole number" | "a whole number from 0 to 65535" | "true or false" => {
+                doc.to_owned()
+            }
             expected if expected.starts_with("a duration") || expected.starts_with("a JSON") => {
                 doc.to_owned()
             }

@@ -47,6 +47,34 @@ fn config_md_is_the_table_of_settings() {
 }
 
 #[test]
+fn every_setting_has_an_effect() {
+    let mut code = String::new();
+    for folder in ["server", "dev", "cli"] {
+        gather(&root().join("src").join(folder), &mut code);
+    }
+    // Read by `slot_name`, which the server calls.
+    code.push_str("replication.slot replication.slot_suffix");
+    for setting in rowcast::config::SETTINGS {
+        // `database.url` is taken apart into the settings beside it.
+        assert!(
+            code.contains(&format!(".{}", setting.name)) || setting.key == "database.url",
+            "{} is never read",
+            setting.key
+        );
+    }
+}
+
+fn gather(folder: &Path, code: &mut String) {
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        if entry.path().is_dir() {
+            gather(&entry.path(), code);
+        } else {
+            code.push_str(&fs::read_to_string(entry.path()).expect("UTF-8"));
+        }
+    }
+}
+
+#[test]
 fn metrics_md_is_the_list_of_metrics() {
     let exposition = Metrics::new().render();
     let mut page = "\

@@ -65,14 +65,6 @@ settings! {
         recreate_lost_slot: bool = "false";
         /// End the other connection when the slot is in use, instead of waiting for it.
         takeover: bool = "false";
-        /// Most row changes handed on at once; larger transactions go on in several parts.
-        batch_changes: usize = "1000";
-        /// Most bytes of row changes handed on at once.
-        batch_bytes: usize [Bytes] = "4MiB";
-        /// First wait before connecting again; doubles from there, with jitter.
-        retry_min: Duration [Milliseconds] = "250ms";
-        /// Longest wait before connecting again.
-        retry_max: Duration [Milliseconds] = "15s";
     }
 
     /// Who may see which row.
@@ -129,9 +121,7 @@ settings! {
     /// Bounds. Each has an answer for whoever reaches it.
     limits: Limits {
         /// Open connections.
-        connections: usize = "16384", env "MAX_CONNECTIONS";
-        /// Connections that have joined at least one channel.
-        joined_connections: usize = "16384", env "TENANT_MAX_CONCURRENT_USERS";
+        connections: usize = "16384", env "MAX_CONNECTIONS", env "TENANT_MAX_CONCURRENT_USERS";
         /// Channels joined on one connection.
         channels_per_connection: usize = "100", env "TENANT_MAX_CHANNELS_PER_CLIENT";
         /// Joins per second over all connections, as the average of a minute.

@@ -26,9 +26,7 @@ fn bounds(config: &Config, require: &mut Require<'_>) {
         ("database.pool_size", config.database.pool_size),
         ("policy.pool_size", config.policy.pool_size),
         ("policy.batch_size", config.policy.batch_size),
-        ("replication.batch_changes", config.replication.batch_changes),
         ("limits.connections", limits.connections),
-        ("limits.joined_connections", limits.joined_connections),
         ("limits.channels_per_connection", limits.channels_per_connection),
         ("limits.joins_per_second", limits.joins_per_second),
         ("limits.bindings_per_channel", limits.bindings_per_channel),
@@ -43,7 +41,6 @@ fn bounds(config: &Config, require: &mut Require<'_>) {
         require(key, value <= 1000, "at most 1000 connections");
     }
     for (key, value) in [
-        ("replication.batch_bytes", config.replication.batch_bytes),
         ("limits.frame_bytes", limits.frame_bytes),
         ("limits.record_bytes", limits.record_bytes),
         ("limits.outbox_bytes", limits.outbox_bytes),
@@ -98,7 +95,6 @@ fn times(config: &Config, require: &mut Require<'_>) {
         ("database.connect_timeout", config.database.connect_timeout),
         ("database.statement_timeout", config.database.statement_timeout),
         ("database.catalog_interval", config.database.catalog_interval),
-        ("replication.retry_min", config.replication.retry_min),
         ("policy.timeout", config.policy.timeout),
         ("auth.jwks_timeout", config.auth.jwks_timeout),
         ("session.idle_timeout", config.session.idle_timeout),
@@ -108,9 +104,4 @@ fn times(config: &Config, require: &mut Require<'_>) {
     ] {
         require(key, value > Duration::ZERO, "more than 0");
     }
-    require(
-        "replication.retry_max",
-        config.replication.retry_max >= config.replication.retry_min,
-        "at least replication.retry_min",
-    );
 }

@@ -124,8 +124,10 @@ settings! {
         connections: usize = "16384", env "MAX_CONNECTIONS", env "TENANT_MAX_CONCURRENT_USERS";
         /// Channels joined on one connection.
         channels_per_connection: usize = "100", env "TENANT_MAX_CHANNELS_PER_CLIENT";
-        /// Joins per second over all connections, as the average of a minute.
-        joins_per_second: usize = "500", env "TENANT_MAX_JOINS_PER_SECOND";
+        /// Joins per second of all connections together, with bursts of twice as many; 0 for no limit.
+        joins_per_second: usize = "5000", env "TENANT_MAX_JOINS_PER_SECOND";
+        /// Joins per second of one connection, with bursts of twice as many; 0 for no limit.
+        connection_joins_per_second: usize = "100";
         /// Row subscriptions (entries of `postgres_changes`) on one channel.
         bindings_per_channel: usize = "100";
         /// Values in the list of an `in` filter.

@@ -28,7 +28,6 @@ fn bounds(config: &Config, require: &mut Require<'_>) {
         ("policy.batch_size", config.policy.batch_size),
         ("limits.connections", limits.connections),
         ("limits.channels_per_connection", limits.channels_per_connection),
-        ("limits.joins_per_second", limits.joins_per_second),
         ("limits.bindings_per_channel", limits.bindings_per_channel),
         ("limits.in_list_values", limits.in_list_values),
     ] {

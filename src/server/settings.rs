@@ -138,6 +138,7 @@ pub(super) fn session(config: &Config) -> Limits {
     Limits {
         channels_per_connection: limits.channels_per_connection,
         bindings_per_channel: limits.bindings_per_channel,
+        joins_per_second: u32::try_from(limits.connection_joins_per_second).unwrap_or(u32::MAX),
         join_error_delay: session.channel_error_backoff,
         reply_wait: session.join_wait,
         idle_timeout: session.idle_timeout,

@@ -1,7 +1,11 @@
 //! A whole server beside a private Postgres: time from commit to client under row-level security, and memory of idle
 //! connections. `cargo bench --bench serve`; prints tables, asserts nothing, ends by itself.
 
-#![expect(clippy::expect_used, clippy::print_stdout, reason = "a program that prints what it measured")]
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a program that prints what it measured"
+)]
 
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -34,14 +38,18 @@ async fn main() {
     options.durability = Durability::Safe;
     let cluster = PrivateCluster::start(options).expect("a private Postgres");
     let server = Server::start(&cluster).await;
-    let database = connect(&cluster.connect_settings("postgres"), &Session::new("bench")).await.expect("database");
+    let database = connect(&cluster.connect_settings("postgres"), &Session::new("bench"))
+        .await
+        .expect("database");
     let schema = "create table docs (id int primary key, owner uuid, note text);
                   alter table docs enable row level security; grant select on docs to authenticated;
                   create policy own on docs using (owner = auth.uid());
                   alter publication supabase_realtime add table docs";
     database.batch_execute(schema).await.expect("schema");
 
-    println!("\n{ROWS} rows at {RATE}/s under RLS (owner = auth.uid()), each seen by one subscriber; ms from the");
+    println!(
+        "\n{ROWS} rows at {RATE}/s under RLS (owner = auth.uid()), each seen by one subscriber; ms from the"
+    );
     println!("writer's commit acknowledgement to the row in the client\n");
     println!("| subscribers | p50 | p99 | max |\n|---|---|---|---|");
     let mut first = 0;
@@ -50,7 +58,12 @@ async fn main() {
         first += ROWS;
         times.sort_unstable_by(f64::total_cmp);
         let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-        println!("| {subscribers} | {:.2} | {:.2} | {:.2} |", at(0.5), at(0.99), at(1.0));
+        println!(
+            "| {subscribers} | {:.2} | {:.2} | {:.2} |",
+            at(0.5),
+            at(0.99),
+            at(1.0)
+        );
     }
 
     println!("\nresident memory of the server at {IDLE} connections\n");
@@ -58,7 +71,10 @@ async fn main() {
     for (name, changes) in [
         ("idle, no channel", None),
         ("one channel", Some(json!([]))),
-        ("one channel with a row subscription", Some(json!([{"event": "*", "schema": "public", "table": "docs"}]))),
+        (
+            "one channel with a row subscription",
+            Some(json!([{"event": "*", "schema": "public", "table": "docs"}])),
+        ),
     ] {
         // A server of its own each time: memory that an earlier round has touched does not count as free.
         let server = Server::start(&cluster).await;
@@ -76,7 +92,11 @@ async fn latency(server: &Server, database: &Connection, subscribers: usize, fir
     let mut tasks = Vec::new();
     for n in 0..subscribers {
         let mut socket = server.connect(&user(n)).await;
-        join(&mut socket, json!([{"event": "INSERT", "schema": "public", "table": "docs"}])).await;
+        join(
+            &mut socket,
+            json!([{"event": "INSERT", "schema": "public", "table": "docs"}]),
+        )
+        .await;
         let received = Arc::clone(&received);
         tasks.push(tokio::spawn(async move {
             while let Some(Ok(Message::Text(text))) = socket.next().await {
@@ -90,11 +110,17 @@ async fn latency(server: &Server, database: &Connection, subscribers: usize, fir
     }
     let mut committed = Vec::new();
     let mut pace = tokio::time::interval(Duration::from_secs(1) / RATE);
-    let insert = database.prepare("insert into docs values ($1, $2::text::uuid, 'note')").await.expect("insert");
+    let insert = database
+        .prepare("insert into docs values ($1, $2::text::uuid, 'note')")
+        .await
+        .expect("insert");
     for row in first..first + ROWS {
         pace.tick().await;
         let id = i32::try_from(row).expect("small");
-        database.execute(&insert, &[&id, &uuid(row % subscribers)]).await.expect("a row");
+        database
+            .execute(&insert, &[&id, &uuid(row % subscribers)])
+            .await
+            .expect("a row");
         committed.push((i64::from(id), Instant::now()));
     }
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -133,8 +159,15 @@ async fn idle(server: &Server, changes: Option<Value>) -> f64 {
 async fn join(socket: &mut Socket, changes: Value) {
     let rows = !changes.as_array().is_none_or(Vec::is_empty);
     let frame = json!(["1", "1", "realtime:bench", "phx_join", {"config": {"postgres_changes": changes}}]);
-    socket.send(Message::text(frame.to_string())).await.expect("a join");
-    let last = if rows { "Subscribed to PostgreSQL" } else { "phx_reply" };
+    socket
+        .send(Message::text(frame.to_string()))
+        .await
+        .expect("a join");
+    let last = if rows {
+        "Subscribed to PostgreSQL"
+    } else {
+        "phx_reply"
+    };
     while let Some(Ok(Message::Text(text))) = socket.next().await {
         if text.contains(last) {
             return;
@@ -159,7 +192,10 @@ struct Server {
 
 impl Server {
     async fn start(cluster: &PrivateCluster) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|l| l.local_addr())
+            .expect("a free port")
+            .port();
         let child = Command::new(env!("CARGO_BIN_EXE_rowcast"))
             .arg("serve")
             .env("ROWCAST_LISTEN_HOST", "127.0.0.1")
@@ -167,28 +203,41 @@ impl Server {
             .env("ROWCAST_DATABASE_URL", cluster.url("postgres"))
             .env("ROWCAST_REPLICATION_SLOT", format!("bench_{port}"))
             .env("ROWCAST_AUTH_JWT_SECRET", SECRET)
-            .env("ROWCAST_LIMITS_JOINS_PER_SECOND", "0")
+            .env("ROWCAST_LIMITS_JOINS_PER_SECOND", "1000000")
             .env("ROWCAST_LOG_LEVEL", "warn")
             .stdin(Stdio::null())
             .spawn()
             .expect("rowcast serve");
-        let server = Self { child, port };
+        let mut server = Self { child, port };
         let url = format!("http://127.0.0.1:{port}/healthcheck");
-        while !reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success()) {
+        while !reqwest::get(&url)
+            .await
+            .is_ok_and(|answer| answer.status().is_success())
+        {
+            assert!(matches!(server.child.try_wait(), Ok(None)), "rowcast serve ended");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         server
     }
 
     async fn connect(&self, token: &str) -> Socket {
-        let url = format!("ws://127.0.0.1:{}/socket/websocket?vsn=2.0.0&apikey={token}", self.port);
+        let url = format!(
+            "ws://127.0.0.1:{}/socket/websocket?vsn=2.0.0&apikey={token}",
+            self.port
+        );
         connect_async(url).await.expect("a connection").0
     }
 
     fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("procfs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("KiB")
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("VmRSS");
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|kib| kib.parse().ok())
+            .expect("KiB")
     }
 }
 

@@ -3,7 +3,6 @@
 #![expect(
     clippy::expect_used,
     clippy::panic,
-    missing_docs,
     reason = "a test that cannot go on fails with a message; helpers outside #[test] functions do so too"
 )]
 #![allow(unreachable_pub, reason = "the harness is a library to its tests")]

@@ -13,6 +13,8 @@ mod failure;
 mod feedback;
 mod frames;
 mod intake;
+#[cfg(test)]
+mod live_tests;
 mod login;
 mod progress;
 mod pump;

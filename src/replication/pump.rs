@@ -43,6 +43,7 @@ impl Stream {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {
+                    self.confirm(feedback);
                     self.send(walsender, feedback.status(false, Instant::now())).await?;
                     return Ok(Stop::Shutdown);
                 }
@@ -90,7 +91,9 @@ impl Stream {
             match frame.tag {
                 b'd' => wanted |= self.copy_data(frame.body, feedback)?,
                 b'E' => return Err(Failure::at_work(server_error(frame.body))),
-                b'c' | b'C' | b'Z' => return Err(Failure::Lost("the server ended the stream".to_owned())),
+                b'c' | b'C' | b'Z' => {
+                    return Err(Failure::Lost("the server ended the stream".to_owned()));
+                }
                 _ => {}
             }
             used += frame.len();

@@ -43,6 +43,8 @@ pub(super) struct Slot {
     pub(super) confirmed: Lsn,
     /// The server's `wal_sender_timeout` in milliseconds, 0 for none.
     pub(super) sender_timeout_millis: u64,
+    /// The server's `output_plugin_libraries`, if it has such a setting.
+    pub(super) trusted: Option<String>,
 }
 
 /// Finds or makes the slot.
@@ -66,11 +68,11 @@ pub(super) async fn open(
     let verdict = judge(&found, settings, known, &identity)?;
     let confirmed = match &verdict {
         Verdict::Use { .. } => found.state.as_ref().map_or(Lsn(0), |state| state.confirmed),
-        Verdict::Create { .. } => create(walsender, settings).await?,
+        Verdict::Create { .. } => create(walsender, settings, &found).await?,
         Verdict::Recreate { .. } => {
             let drop = format!("DROP_REPLICATION_SLOT {}", settings.name);
             walsender.query(&drop).await?;
-            create(walsender, settings).await?
+            create(walsender, settings, &found).await?
         }
         Verdict::TakeOver { pid } => {
             let terminate = format!("SELECT pg_catalog.pg_terminate_backend({pid})");
@@ -83,6 +85,7 @@ pub(super) async fn open(
         reset: verdict.reset(),
         confirmed,
         sender_timeout_millis: found.sender_timeout_millis,
+        trusted: found.trusted,
     })
 }
 
@@ -92,6 +95,8 @@ struct Found {
     wal_level: String,
     sender_timeout_millis: u64,
     database: String,
+    /// `output_plugin_libraries`, where the server has it (minor releases since late 2026).
+    trusted: Option<String>,
     state: Option<State>,
 }
 
@@ -223,7 +228,7 @@ async fn look(walsender: &mut Walsender, name: &str) -> Result<Found, Failure> {
          coalesce(to_jsonb(s)->>'invalidation_reason', \
          CASE WHEN to_jsonb(s)->>'conflicting' = 'true' THEN 'conflict with recovery' \
          WHEN s.wal_status = 'lost' THEN 'it needed more WAL than max_slot_wal_keep_size allows' END), \
-         s.confirmed_flush_lsn \
+         s.confirmed_flush_lsn, current_setting('output_plugin_libraries', true) \
          FROM (VALUES (1)) one LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = '{name}'"
     );
     let row = walsender
@@ -237,10 +242,12 @@ async fn look(walsender: &mut Walsender, name: &str) -> Result<Found, Failure> {
     let (wal_level, timeout, database) = (next(), next(), next());
     let (kind, plugin, owner) = (next(), next(), next());
     let (active_pid, lost, confirmed) = (next(), next(), next());
+    let trusted = next();
     Ok(Found {
         wal_level: wal_level.unwrap_or_default(),
         sender_timeout_millis: timeout.and_then(|text| text.parse().ok()).unwrap_or(0),
         database: database.unwrap_or_default(),
+        trusted,
         state: kind.map(|kind| State {
             kind,
             plugin: plugin.unwrap_or_default(),
@@ -252,47 +259,39 @@ async fn look(walsender: &mut Walsender, name: &str) -> Result<Found, Failure> {
     })
 }
 
+/// Tells a server that does not trust the plugin from other refusals: both come as insufficient privilege, but only
+/// servers that have the setting can mean the plugin once the login has succeeded.
+pub(super) fn not_trusted(failure: Failure, settings: &SlotSettings, trusted: Option<&str>) -> Failure {
+    match (failure, trusted) {
+        (Failure::Server(error), Some(trusted)) if error.code == "42501" => Failure::PluginNotTrusted {
+            plugin: settings.plugin.clone(),
+            trusted: trusted.to_owned(),
+        },
+        (failure, _) => failure,
+    }
+}
+
 /// Makes the slot, in a command of its own as Postgres demands, and returns where it starts. Waits until every
 /// transaction that is running now has ended.
-async fn create(walsender: &mut Walsender, settings: &SlotSettings) -> Result<Lsn, Failure> {
+async fn create(walsender: &mut Walsender, settings: &SlotSettings, found: &Found) -> Result<Lsn, Failure> {
     let sql = format!(
         "CREATE_REPLICATION_SLOT {} LOGICAL \"{}\" NOEXPORT_SNAPSHOT",
         settings.name,
         settings.plugin.replace('"', "\"\"")
     );
-    let rows = match walsender.query(&sql).await {
-        Err(Failure::Server(error)) if matches!(error.code.as_str(), "58P01" | "42704" | "42883") => {
-            return Err(Failure::PluginMissing {
+    let rows = walsender.query(&sql).await.map_err(|failure| match failure {
+        Failure::Server(error) if matches!(error.code.as_str(), "58P01" | "42704" | "42883") => {
+            Failure::PluginMissing {
                 plugin: settings.plugin.clone(),
                 version: walsender.major_version().to_owned(),
-            });
-        }
-        Err(Failure::Server(error)) if error.code == "42501" => {
-            if !plugin_is_listed(walsender, &settings.plugin).await? {
-                return Err(Failure::PluginNotAllowed {
-                    plugin: settings.plugin.clone(),
-                });
             }
-            return Err(Failure::Login(error.to_string()));
         }
-        answer => answer?,
-    };
+        failure => not_trusted(failure, settings, found.trusted.as_deref()),
+    })?;
     let start = rows.into_iter().next().and_then(|row| row.into_iter().nth(1)?);
     start
         .and_then(|lsn| lsn.parse().ok())
         .ok_or(Failure::Protocol("empty answer to CREATE_REPLICATION_SLOT"))
-}
-
-/// Whether the server lets output plugins of this name be used: minor releases since November 2026 keep a list.
-async fn plugin_is_listed(walsender: &mut Walsender, plugin: &str) -> Result<bool, Failure> {
-    let rows = walsender
-        .query("SELECT current_setting('output_plugin_libraries', true)")
-        .await?;
-    let list = rows.into_iter().next().and_then(|row| row.into_iter().next()?);
-    Ok(list.is_none_or(|list| {
-        list.split(',')
-            .any(|listed| listed.trim().trim_matches('"') == plugin)
-    }))
 }
 
 fn is_slot_name(name: &str) -> bool {
@@ -341,6 +340,7 @@ mod tests {
             wal_level: "logical".to_owned(),
             sender_timeout_millis: 60_000,
             database: "app".to_owned(),
+            trusted: None,
             state: Some(state),
         }
     }

@@ -153,21 +153,17 @@ impl Stream {
             slot = self.open_slot(&mut walsender) => slot?,
         };
         self.enter(&slot);
-        let stop = loop {
-            match self.copy(&mut walsender, &slot).await? {
-                Stop::Tables => {}
-                stop => break stop,
-            }
-            match timeout(END_COPY, walsender.end_copy()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => break Stop::Tables,
-            }
-        };
+        let stop = self.copy(&mut walsender, &slot).await?;
+        if matches!(stop, Stop::Tables) {
+            // Politely, so that the slot is free for the next connection; without success it soon is, too.
+            let _ = timeout(END_COPY, walsender.end_copy()).await;
+        }
         walsender.close().await;
         Ok(stop)
     }
 
     async fn open_slot(&mut self, walsender: &mut Walsender) -> Result<Slot, Failure> {
+        self.known.passed = self.intake.progress.start();
         let (settings, known) = (self.settings.slot.clone(), self.known.clone());
         let opening = slot::open(walsender, &settings, &known);
         tokio::pin!(opening);
@@ -211,7 +207,7 @@ impl Stream {
         walsender
             .start_copy(&command)
             .await
-            .map_err(|failure| self.refused(failure))?;
+            .map_err(|failure| self.refused(failure, slot))?;
         let mut feedback = Feedback::new(
             start,
             self.confirmed,
@@ -226,18 +222,14 @@ impl Stream {
         stop
     }
 
-    /// START_REPLICATION was refused although the slot looked well: somebody was faster.
-    fn refused(&self, failure: Failure) -> Failure {
+    /// START_REPLICATION was refused although the slot looked well: somebody was faster, or the plugin has lost trust.
+    fn refused(&self, failure: Failure, slot: &Slot) -> Failure {
         match failure {
             Failure::Server(error) if error.code == "55006" => Failure::SlotInUse {
                 slot: self.settings.slot.name.clone(),
                 pid: error.message.rsplit(' ').next().unwrap_or("?").to_owned(),
             },
-            // A slot that worked before the server learnt to keep a list of plugins.
-            Failure::Server(error) if error.code == "42501" => Failure::PluginNotAllowed {
-                plugin: self.settings.slot.plugin.clone(),
-            },
-            failure => failure,
+            failure => slot::not_trusted(failure, &self.settings.slot, slot.trusted.as_deref()),
         }
     }
 

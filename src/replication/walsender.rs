@@ -118,7 +118,8 @@ impl Walsender {
         }
     }
 
-    /// Ends the two-way copy; what is still under way is thrown away. The connection is then ready for commands.
+    /// Ends the two-way copy; what is still under way is thrown away. The slot is free then. (Another logical copy on
+    /// the same connection would end at once: Postgres does not forget that the first one was done.)
     pub(super) async fn end_copy(&mut self) -> Result<(), Failure> {
         frontend::copy_done(&mut self.output);
         self.flush().await?;

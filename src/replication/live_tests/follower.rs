@@ -1,0 +1,177 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::timeout;
+
+use super::cluster::Cluster;
+use crate::change::{Action, Change, Event, Lsn, Row, StreamState, TableName, Value};
+use crate::replication::{Settings, SlotSettings, run};
+use crate::shutdown::Shutdown;
+use crate::telemetry::Metrics;
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The feed's side of a running stream.
+pub(super) struct Follower {
+    events: mpsc::Receiver<Vec<Event>>,
+    waiting: std::collections::VecDeque<Event>,
+    tables: watch::Sender<Arc<BTreeSet<TableName>>>,
+    pub(super) handed_over: watch::Sender<Lsn>,
+    pub(super) ping: Arc<Notify>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) shutdown: Shutdown,
+    /// Whether positions are handed over as soon as their events are taken.
+    pub(super) confirms: bool,
+    /// The stream has not taken up the last set of tables: what comes is of the old one and comes again.
+    discards: bool,
+}
+
+pub(super) fn settings(cluster: &Cluster) -> Settings {
+    Settings {
+        connect: cluster.settings(),
+        slot: SlotSettings {
+            name: "rowcast".to_owned(),
+            plugin: "wal2json".to_owned(),
+            recreate_lost: false,
+            take_over: false,
+        },
+        application_name: "rowcast test".to_owned(),
+        peer_timeout: Duration::from_secs(60),
+    }
+}
+
+fn set(tables: &[&str]) -> Arc<BTreeSet<TableName>> {
+    Arc::new(
+        tables
+            .iter()
+            .map(|table| TableName::new("public", table))
+            .collect(),
+    )
+}
+
+impl Follower {
+    pub(super) fn start(settings: Settings, tables: &[&str]) -> Self {
+        let (events, receiver) = mpsc::channel(4);
+        let (tables, wanted) = watch::channel(set(tables));
+        let (handed_over, confirmed) = watch::channel(Lsn(0));
+        let ping = Arc::new(Notify::new());
+        let metrics = Metrics::new();
+        let shutdown = Shutdown::new();
+        let stream = run(
+            settings,
+            wanted,
+            events,
+            confirmed,
+            Arc::clone(&ping),
+            Arc::clone(&metrics),
+            shutdown.clone(),
+        );
+        shutdown.spawn("replication", stream);
+        Self {
+            events: receiver,
+            waiting: Default::default(),
+            tables,
+            handed_over,
+            ping,
+            metrics,
+            shutdown,
+            confirms: true,
+            discards: true,
+        }
+    }
+
+    pub(super) fn set_tables(&mut self, tables: &[&str]) {
+        self.discards = true;
+        self.tables.send_replace(set(tables));
+    }
+
+    pub(super) async fn next(&mut self) -> Event {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                if let Event::Tables(tables) = &event {
+                    self.discards &= *tables != *self.tables.borrow();
+                    continue;
+                }
+                if self.discards && !matches!(event, Event::Stream(_)) {
+                    continue;
+                }
+                match &event {
+                    Event::Commit(transaction) if self.confirms => self.hand_over(transaction.end_lsn),
+                    Event::Position(position) if self.confirms => self.hand_over(*position),
+                    _ => {}
+                }
+                return event;
+            }
+            let batch = timeout(PATIENCE, self.events.recv())
+                .await
+                .expect("events in time");
+            self.waiting.extend(batch.expect("the stream goes on"));
+        }
+    }
+
+    fn hand_over(&self, position: Lsn) {
+        self.handed_over.send_replace(position);
+    }
+
+    /// Takes events until one is wanted.
+    pub(super) async fn until(&mut self, wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
+        let mut events = Vec::new();
+        loop {
+            let event = self.next().await;
+            let last = wanted(&event);
+            events.push(event);
+            if last {
+                return events;
+            }
+        }
+    }
+
+    pub(super) async fn until_live(&mut self) {
+        self.until(|event| matches!(event, Event::Stream(StreamState::Live)))
+            .await;
+    }
+
+    /// The text of the next interruption.
+    pub(super) async fn interruption(&mut self) -> String {
+        loop {
+            if let Event::Stream(StreamState::Interrupted(why)) = self.next().await {
+                return why;
+            }
+        }
+    }
+
+    /// The next change, with order checked: within a transaction, none of the stream's own events between.
+    pub(super) async fn change(&mut self) -> Change {
+        loop {
+            if let Event::Change(change) = self.next().await {
+                return change;
+            }
+        }
+    }
+
+    /// The integer column `id` of each inserted row up to the one with the id `last`, in order of arrival.
+    pub(super) async fn ids(&mut self, last: i64) -> Vec<i64> {
+        let mut ids = Vec::new();
+        while ids.last() != Some(&last) {
+            let change = self.change().await;
+            assert_eq!(change.action, Action::Insert);
+            ids.push(id(change.new.as_ref().unwrap()));
+        }
+        ids
+    }
+
+    pub(super) async fn stop(self) {
+        self.shutdown.cancel();
+        self.shutdown.wait(Duration::from_secs(30)).await.unwrap();
+    }
+}
+
+pub(super) fn id(row: &Row) -> i64 {
+    match row.get("id") {
+        Some(Value::Text(text)) => text.parse().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,8 @@
+//! The stream against a real Postgres, each test with a cluster of its own.
+
+mod cluster;
+mod follower;
+mod interruptions;
+mod slots;
+mod stream;
+mod types;

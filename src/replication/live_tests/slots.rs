@@ -1,0 +1,286 @@
+use super::cluster::Cluster;
+use super::follower::{Follower, settings};
+use crate::change::{Event, StreamState};
+use crate::secret::Secret;
+
+#[tokio::test]
+async fn each_thing_that_is_missing_is_named_with_its_remedy() {
+    let Some(cluster) = Cluster::start("max_replication_slots = 2") else {
+        return;
+    };
+    let client = cluster.client().await;
+    client
+        .batch_execute(
+            "create role plain login;
+             select pg_create_physical_replication_slot('physical');",
+        )
+        .await
+        .unwrap();
+    client.batch_execute("create database other").await.unwrap();
+    let why = |change: Box<dyn FnOnce(&mut crate::replication::Settings)>| {
+        let mut settings = settings(&cluster);
+        change(&mut settings);
+        async move {
+            let mut follower = Follower::start(settings, &[]);
+            let why = follower.interruption().await;
+            follower.stop().await;
+            why
+        }
+    };
+    let text = why(Box::new(|s| s.slot.plugin = "no_such_plugin".to_owned())).await;
+    assert!(
+        text.contains("no_such_plugin is not installed") && text.contains("postgresql-15-"),
+        "{text}"
+    );
+    let text = why(Box::new(|s| s.connect.user = "plain".to_owned())).await;
+    assert!(text.contains("ALTER ROLE \"plain\" REPLICATION"), "{text}");
+    let text = why(Box::new(|s| s.connect.user = "nobody".to_owned())).await;
+    assert!(text.contains("login was refused"), "{text}");
+    let text = why(Box::new(|s| s.connect.database = "nowhere".to_owned())).await;
+    assert!(text.contains("\"nowhere\" does not exist"), "{text}");
+    let text = why(Box::new(|s| s.slot.name = "No Name".to_owned())).await;
+    assert!(text.contains("is not a slot name"), "{text}");
+    let text = why(Box::new(|s| s.slot.name = "physical".to_owned())).await;
+    assert!(text.contains("belongs to physical replication"), "{text}");
+    let text = why(Box::new(|s| s.connect.port = 1)).await;
+    assert!(text.contains("nothing answers at 127.0.0.1:1"), "{text}");
+    let text = why(Box::new(|s| s.connect.host = "/nowhere".to_owned())).await;
+    assert!(text.contains("/nowhere/.s.PGSQL."), "{text}");
+    let text = why(Box::new(|s| {
+        s.connect.ssl_mode = crate::postgres::SslMode::Require
+    }))
+    .await;
+    assert!(text.contains("offers none"), "{text}");
+
+    client
+        .batch_execute("select pg_create_logical_replication_slot('taken', 'test_decoding')")
+        .await
+        .unwrap();
+    let text = why(Box::new(|s| s.slot.name = "taken".to_owned())).await;
+    assert!(text.contains("output plugin test_decoding"), "{text}");
+    let text = why(Box::new(|_| {})).await;
+    assert!(text.contains("raise max_replication_slots"), "{text}");
+    let text = why(Box::new(|s| {
+        s.connect.database = "other".to_owned();
+        s.slot.name = "taken".to_owned();
+        s.slot.plugin = "test_decoding".to_owned();
+    }))
+    .await;
+    assert!(text.contains("database postgres"), "{text}");
+}
+
+#[tokio::test]
+async fn logical_decoding_that_is_off_is_named() {
+    let Some(cluster) = Cluster::start("wal_level = replica") else {
+        return;
+    };
+    let mut follower = Follower::start(settings(&cluster), &[]);
+    let why = follower.interruption().await;
+    assert!(why.contains("ALTER SYSTEM SET wal_level = logical"), "{why}");
+    follower.stop().await;
+}
+
+#[tokio::test]
+async fn no_walsender_left_is_named_and_waited_out() {
+    let Some(cluster) = Cluster::start("max_wal_senders = 1") else {
+        return;
+    };
+    let mut first = Follower::start(settings(&cluster), &[]);
+    first.until_live().await;
+    let mut second = settings(&cluster);
+    second.slot.name = "second".to_owned();
+    let mut second = Follower::start(second, &[]);
+    let why = second.interruption().await;
+    assert!(why.contains("raise max_wal_senders"), "{why}");
+    first.stop().await;
+    second.until_live().await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_slot_in_use_is_waited_for_and_taken_only_if_allowed() {
+    let Some(cluster) = Cluster::start("") else { return };
+    let mut first = Follower::start(settings(&cluster), &[]);
+    first.until_live().await;
+    let client = cluster.client().await;
+    let pid: i32 = client
+        .query_one("select active_pid from pg_replication_slots", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let mut second = Follower::start(settings(&cluster), &[]);
+    let why = second.interruption().await;
+    assert!(why.contains(&format!("in use by process {pid}")), "{why}");
+    first.stop().await;
+    second.until_live().await;
+
+    let mut third = settings(&cluster);
+    third.slot.take_over = true;
+    let mut third = Follower::start(third, &[]);
+    third.until_live().await;
+    let why = second.interruption().await;
+    assert!(why.contains("57P01"), "{why}");
+    second.stop().await;
+    third.stop().await;
+}
+
+#[tokio::test]
+async fn a_dropped_slot_is_not_made_again_in_silence() {
+    let Some(cluster) = Cluster::start("") else { return };
+    let client = cluster.client().await;
+    client
+        .batch_execute("create table t (id int primary key)")
+        .await
+        .unwrap();
+    for recreate in [false, true] {
+        let mut settings = settings(&cluster);
+        settings.slot.recreate_lost = recreate;
+        let mut follower = Follower::start(settings, &["t"]);
+        follower.until_live().await;
+        client.batch_execute("insert into t values (1)").await.unwrap();
+        follower.ids(1).await;
+        client
+            .batch_execute("select pg_terminate_backend(active_pid, 10000) from pg_replication_slots")
+            .await
+            .unwrap();
+        // The stream may be back before the slot is gone: once more then.
+        while client
+            .batch_execute("select pg_drop_replication_slot('rowcast')")
+            .await
+            .is_err()
+        {
+            client
+                .batch_execute("select pg_terminate_backend(active_pid, 10000) from pg_replication_slots")
+                .await
+                .unwrap();
+        }
+        client.batch_execute("insert into t values (2)").await.unwrap();
+        if recreate {
+            follower
+                .until(|event| matches!(event, Event::Stream(StreamState::Reset(why)) if why.contains("was dropped")))
+                .await;
+            follower.until_live().await;
+            client.batch_execute("insert into t values (3)").await.unwrap();
+            assert_eq!(follower.ids(3).await.last(), Some(&3));
+        } else {
+            while !follower.interruption().await.contains("was dropped") {}
+        }
+        follower.stop().await;
+        client
+            .batch_execute("truncate t; select pg_drop_replication_slot(slot_name) from pg_replication_slots")
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_lost_slot_is_not_made_again_in_silence() {
+    let Some(cluster) =
+        Cluster::start("max_slot_wal_keep_size = 1MB\nmax_wal_size = 32MB\nmin_wal_size = 32MB")
+    else {
+        return;
+    };
+    let client = cluster.client().await;
+    client
+        .batch_execute("create table t (id int primary key)")
+        .await
+        .unwrap();
+    let mut first = Follower::start(settings(&cluster), &["t"]);
+    first.until_live().await;
+    first.stop().await;
+    let status = "select wal_status from pg_replication_slots";
+    while client.query_one(status, &[]).await.unwrap().get::<_, String>(0) != "lost" {
+        client
+            .batch_execute("select pg_logical_emit_message(false, 'fill', repeat('x', 1000000)) from generate_series(1, 20); select pg_switch_wal(); checkpoint")
+            .await
+            .unwrap();
+    }
+    let mut follower = Follower::start(settings(&cluster), &["t"]);
+    let why = follower.interruption().await;
+    assert!(
+        why.contains("is lost") && why.contains("pg_drop_replication_slot('rowcast')"),
+        "{why}"
+    );
+    follower.stop().await;
+    let mut settings = settings(&cluster);
+    settings.slot.recreate_lost = true;
+    let mut follower = Follower::start(settings, &["t"]);
+    follower
+        .until(|event| matches!(event, Event::Stream(StreamState::Reset(why)) if why.contains("was lost")))
+        .await;
+    follower.until_live().await;
+    client.batch_execute("insert into t values (1)").await.unwrap();
+    assert_eq!(follower.ids(1).await, [1]);
+    follower.stop().await;
+}
+
+#[tokio::test]
+async fn a_slot_advanced_by_somebody_else_is_a_reset() {
+    let Some(cluster) = Cluster::start("") else { return };
+    let client = cluster.client().await;
+    client
+        .batch_execute("create table t (id int primary key)")
+        .await
+        .unwrap();
+    let mut follower = Follower::start(settings(&cluster), &["t"]);
+    follower.until_live().await;
+    client
+        .batch_execute("select pg_terminate_backend(active_pid, 10000) from pg_replication_slots")
+        .await
+        .unwrap();
+    // Whether the stream comes back before the slot is advanced is a race; advancing is tried until it wins.
+    let advance = "select pg_replication_slot_advance('rowcast', pg_current_wal_flush_lsn())";
+    client.batch_execute("insert into t values (1)").await.unwrap();
+    while client.batch_execute(advance).await.is_err() {
+        client
+            .batch_execute("insert into t select max(id) + 1 from t")
+            .await
+            .unwrap();
+        client
+            .batch_execute("select pg_terminate_backend(active_pid, 10000) from pg_replication_slots")
+            .await
+            .unwrap();
+    }
+    follower
+        .until(
+            |event| matches!(event, Event::Stream(StreamState::Reset(why)) if why.contains("somebody else")),
+        )
+        .await;
+    follower.stop().await;
+}
+
+#[tokio::test]
+async fn passwords_of_both_kinds_log_in() {
+    let Some(cluster) = Cluster::start("") else { return };
+    let client = cluster.client().await;
+    client
+        .batch_execute(
+            "set password_encryption = 'scram-sha-256'; create role scram login replication password 'pä ss';
+             set password_encryption = 'md5'; create role md5 login replication password 'pä ss';
+             create role clear login replication password 'pä ss'",
+        )
+        .await
+        .unwrap();
+    let hba = "host all scram all scram-sha-256\nhost all md5 all md5\nhost all clear all password\nhost all all all trust\n";
+    std::fs::write(cluster.data().join("pg_hba.conf"), hba).unwrap();
+    client.batch_execute("select pg_reload_conf()").await.unwrap();
+    for user in ["scram", "md5", "clear"] {
+        for (password, good) in [("pä ss", true), ("wrong", false), ("", false)] {
+            let mut settings = settings(&cluster);
+            settings.slot.name = user.to_owned();
+            settings.connect.user = user.to_owned();
+            settings.connect.password = Secret::new(password);
+            let mut follower = Follower::start(settings, &[]);
+            if good {
+                follower.until_live().await;
+            } else {
+                let why = follower.interruption().await;
+                assert!(
+                    why.contains("login was refused") && !why.contains("wrong"),
+                    "{why}"
+                );
+            }
+            follower.stop().await;
+        }
+    }
+}

@@ -10,7 +10,8 @@ create table if not exists public.todos (
   created_at timestamptz not null default now()
 );
 
--- With FULL, the old row is in the log too: a row that leaves someone's view can be judged as it was.
+-- With FULL, the old row is in the log too: the policies judge a deleted row as it was, so that its deletion is told to
+-- those who could see it and to nobody else.
 alter table public.todos replica identity full;
 
 alter table public.todos enable row level security;
@@ -35,6 +36,8 @@ create policy "delete own" on public.todos for delete to authenticated
   using (owner = auth.uid());
 
 grant usage on schema public to anon, authenticated, service_role;
+-- A Supabase database, and `rowcast dev` like it, grants everything on a new table; the owner column is not for writing.
+revoke all on public.todos from anon, authenticated;
 grant select on public.todos to anon;
 grant select, insert, delete, update (title, done, shared) on public.todos to authenticated;
 grant all on public.todos to service_role;

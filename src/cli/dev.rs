@@ -17,6 +17,10 @@ Keeps a private Postgres in the data folder, with the roles, the publication and
 serves it. Prints the URLs and tokens, and writes them to dev.json in the data folder once clients can connect.
 Ctrl-C stops everything; the data stays. Needs PostgreSQL 14 or newer with wal2json installed.
 
+New tables in the schema public are granted to anon, authenticated and service_role, as in a Supabase project: until
+you enable row-level security on a table, everybody with a token sees its rows. To follow a table, publish it:
+  alter publication supabase_realtime add table my_table;
+
 Examples:
   rowcast dev
   rowcast dev --sql schema.sql --sql seed.sql     run at every start: write `create table if not exists`

@@ -24,6 +24,8 @@ use crate::shutdown::Shutdown;
 
 /// The database that is followed.
 const DATABASE: &str = "postgres";
+/// What new tables in `public` grant to the API roles.
+const NEW_TABLES: &str = include_str!("new_tables.sql");
 /// Where clusters go when Postgres cannot reach the data folder.
 const ELSEWHERE: &str = "/var/lib/rowcast";
 
@@ -122,7 +124,8 @@ async fn serve(
     }
 }
 
-/// Roles, publication and the objects of the `realtime` and `auth` schemas, then the user's files.
+/// Roles, publication, the objects of the `realtime` and `auth` schemas and the grants of new tables, then the user's
+/// files.
 async fn prepare(cluster: &PrivateCluster, database_url: &str, sql: &[PathBuf]) -> Result<(), DevError> {
     let failed = |error: SqlError| DevError::Prepare(error.chain());
     let session = Session::new("rowcast_dev");
@@ -132,6 +135,10 @@ async fn prepare(cluster: &PrivateCluster, database_url: &str, sql: &[PathBuf]) 
     postgres::install(&mut connection, &InstallOptions::default())
         .await
         .map_err(failed)?;
+    connection
+        .batch_execute(NEW_TABLES)
+        .await
+        .map_err(|error| failed(SqlError::new("granting new tables to the API roles", error)))?;
     sql_files::run(database_url, sql).await
 }
 

@@ -98,7 +98,7 @@ await "the backend" "$backend_pid" "$work/backend.log" answers
 
 if [ "$mode" = --smoke ]; then
   if ! node "$todo/smoke.mjs" "$page_url"; then
-    tail -n 30 "$work/rowcast.log" "$work/backend.log" >&2
+    tail -q -n 30 "$work/rowcast.log" "$work/backend.log" >&2
     fail "the smoke check failed"
   fi
   exit 0
@@ -126,5 +126,5 @@ cat <<END
 
 END
 wait -n "$rowcast_pid" "$backend_pid" || true
-tail -n 30 "$work/rowcast.log" "$work/backend.log" >&2
+tail -q -n 30 "$work/rowcast.log" "$work/backend.log" >&2
 fail "Rowcast or the backend ended by itself"

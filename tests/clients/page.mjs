@@ -31,6 +31,8 @@ const shows = (user, id, also = '') => row(user, id, also).waitFor({ state: 'vis
 const hides = (user, id) => row(user, id).waitFor({ state: 'detached', timeout: TIMEOUT_MS })
 const becomes = (user, state) => page.locator(`[data-user="${user}"][data-state="${state}"]`).waitFor({ timeout: TIMEOUT_MS })
 const idsShown = (user) => pane(user).locator('.todo:not([data-leaving])').evaluateAll((rows) => rows.map((r) => Number(r.dataset.id)))
+/** What the browser tells a page that somebody comes back to. */
+const refocus = () => page.evaluate(() => window.dispatchEvent(new Event('focus')))
 const received = (user, id) => pane(user).locator(`.log li[data-id="${id}"]`).count()
 
 async function check(name, body) {
@@ -77,9 +79,10 @@ async function changesFromSql() {
     }
   })
   await screenshot('desktop')
-  await check('a row that stops being shared vanishes for the other user, and comes back', async () => {
+  await check('a row that stops being shared is gone for the other user at the next look, and comes back', async () => {
     await sql('update public.todos set shared = false where id = $1', [shared])
     await shows('alice', shared, '[data-shared="false"]')
+    await refocus()
     await hides('bob', shared)
     await sql('update public.todos set shared = true where id = $1', [shared])
     await shows('bob', shared)
@@ -119,6 +122,8 @@ async function changesFromThePage() {
     equal(await row('alice', id).locator('.share').isVisible(), false, "Alice's share button being visible")
     equal(await row('alice', id).locator('.delete').isVisible(), false, "Alice's delete button being visible")
     await row('bob', id).locator('.share').click()
+    await shows('bob', id, '[data-shared="false"]')
+    await refocus()
     await hides('alice', id)
     await row('bob', id).locator('.delete').click()
     await hides('bob', id)

@@ -17,8 +17,14 @@ export async function follow(api, name, view) {
 
   // While the rows are being read, changes are held back and then applied to what was read, so that none falls into
   // the gap between the two. Some may be applied twice, which does no harm: the last one wins.
+  let subscribed = false
   let held = []
-  const change = (payload) => (held ? held.push(payload) : view.change(payload))
+  const change = (payload) => {
+    // Without its row, because it was too large or could not be judged: what the row is now is in the table.
+    if (payload.errors?.length) load()
+    else if (held) held.push(payload)
+    else view.change(payload)
+  }
 
   const load = async () => {
     const mine = (held = [])
@@ -36,6 +42,7 @@ export async function follow(api, name, view) {
   }
 
   const lost = (reason) => {
+    subscribed = false
     held = [] // and whatever is being read is out of date
     view.state('reconnecting', reason)
   }
@@ -47,7 +54,10 @@ export async function follow(api, name, view) {
       // "Subscribed to PostgreSQL": from here on no change is missed, so this is the moment to read the rows.
       .on('system', {}, ({ extension, status, message }) => {
         if (status === 'error') view.state('reconnecting', message)
-        else if (extension === 'postgres_changes') load()
+        else if (extension === 'postgres_changes') {
+          subscribed = true
+          load()
+        }
       })
       .subscribe((status, error) => {
         if (status !== 'SUBSCRIBED') lost(error?.message ?? status)
@@ -59,6 +69,11 @@ export async function follow(api, name, view) {
   const renew = async () => client.realtime.setAuth((await api.signIn(name)).token)
   const reopen = () => renew().then(subscribe, () => setTimeout(reopen, RETRY_MS))
   setInterval(() => renew().catch(console.warn), RENEW_TOKEN_MS)
+  // An update that takes a row out of this user's sight is not told to them: the new row is no longer theirs to see.
+  // So the rows are read again whenever somebody comes back to look.
+  const look = () => document.visibilityState === 'visible' && subscribed && load()
+  addEventListener('focus', look)
+  document.addEventListener('visibilitychange', look)
   subscribe()
 }
 

@@ -37,13 +37,12 @@ export class Pane {
     const first = this.#rows.size === 0
     const seen = new Set(list.map(({ id }) => id))
     for (const id of this.#rows.keys()) if (!seen.has(id)) this.#drop(id)
-    for (const row of list.toReversed()) this.#put(row, first ? null : 'INSERT')
+    for (const row of list.toReversed()) this.#put(row, first ? null : this.#rows.has(row.id) ? 'UPDATE' : 'INSERT')
     this.#count()
   }
 
   change({ eventType, new: row, old, commit_timestamp }) {
-    // An update that leaves nothing to show took the row out of this user's sight.
-    const gone = eventType === 'DELETE' || !('title' in row)
+    const gone = eventType === 'DELETE'
     const id = gone ? old.id : row.id
     const title = gone ? this.#rows.get(id)?.value.title : row.title
     if (gone) this.#drop(id)

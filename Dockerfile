@@ -6,8 +6,10 @@ FROM postgres:17-bookworm AS postgres
 RUN apt-get update \
  && apt-get install -y --no-install-recommends postgresql-17-wal2json \
  && rm -rf /var/lib/apt/lists/*
-# A logical slot needs this; the rest of Postgres' defaults serve.
-CMD ["postgres", "-c", "wal_level=logical"]
+# A logical slot needs wal_level. Minor releases since November 2026 use only the plugins that output_plugin_libraries
+# names; older ones do not start with a setting that they do not know, hence the question. The image's own entry point,
+# called again with `postgres`, does the rest.
+CMD ["bash", "-c", "set -- -c wal_level=logical; if postgres --describe-config | grep -q ^output_plugin_libraries; then set -- \"$@\" -c output_plugin_libraries=pgoutput,test_decoding,wal2json; fi; exec docker-entrypoint.sh postgres \"$@\""]
 
 # The demo: the page's bundle and the backend that serves it.
 FROM node:20-bookworm-slim AS todo

@@ -9,6 +9,9 @@
 
 mod support;
 
+mod clients;
+mod demo;
+mod dev;
 mod filters;
 mod policies;
 mod rows;

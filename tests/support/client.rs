@@ -49,14 +49,17 @@ impl Client {
 
     /// Connects, or says why not.
     pub async fn try_connect(server: &Server, version: Version, token: &str) -> Result<Self, Error> {
+        Self::try_connect_to(&server.url(), version, token).await
+    }
+
+    /// Connects to a server that is not of this process, `http://…`, or says why not.
+    pub async fn try_connect_to(base: &str, version: Version, token: &str) -> Result<Self, Error> {
         let vsn = match version {
             Version::V1 => "1.0.0",
             Version::V2 => "2.0.0",
         };
-        let url = format!(
-            "ws://{}/realtime/v1/websocket?apikey={token}&vsn={vsn}",
-            server.address
-        );
+        let base = base.replacen("http", "ws", 1);
+        let url = format!("{base}/realtime/v1/websocket?apikey={token}&vsn={vsn}");
         let (socket, _) = tokio::time::timeout(LIMIT, connect_async(url))
             .await
             .expect("an answer in time")?;

@@ -27,9 +27,18 @@ impl Server {
 
     /// The same with other settings.
     pub async fn start_with(database: &Database, adjust: impl FnOnce(&mut Config)) -> Self {
+        Self::start_at("127.0.0.1:0".parse().expect("an address"), database, adjust).await
+    }
+
+    /// The same at the address of a server that has ended.
+    pub async fn start_at(
+        address: SocketAddr,
+        database: &Database,
+        adjust: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = config(&database.settings, &database.name);
         adjust(&mut config);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = TcpListener::bind(address).await.expect("a free port");
         let address = listener.local_addr().expect("a bound port");
         let shutdown = Shutdown::new();
         let running = tokio::spawn(rowcast::server::run(listener, config, shutdown.clone()));

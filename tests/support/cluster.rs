@@ -1,5 +1,6 @@
 //! The private Postgres that all tests share.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -43,7 +44,9 @@ fn fast(dir: &Path) -> Options {
 fn stop_with_us(cluster: &PrivateCluster, dir: &Path) {
     let pid_file = cluster.data_dir().join("postmaster.pid");
     let script = "cat >/dev/null; kill -QUIT $(head -n 1 \"$1\"); sleep 1; rm -rf \"$2\"";
+    // In a group of its own: Ctrl-C and `timeout` end whole groups, and Postgres is not in ours either.
     let keeper = Command::new("sh")
+        .process_group(0)
         .args(["-c", script, "sh"])
         .args([&pid_file, dir])
         .stdin(Stdio::piped())

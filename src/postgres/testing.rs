@@ -22,7 +22,7 @@ pub(crate) struct Cluster {
 const KEEPER: &str = r#"
 bin=$1 folder=$2 port=$3; shift 3
 "$bin/initdb" -D "$folder/data" -U postgres -A trust -E UTF8 --no-sync --locale=C.UTF-8 >"$folder/initdb.log" 2>&1 || { cat "$folder/initdb.log"; exit 1; }
-"$bin/postgres" --describe-config | grep -q ^output_plugin_libraries && set -- -c output_plugin_libraries=pgoutput,test_decoding,wal2json "$@"
+"$bin/postgres" --describe-config | grep -q ^output_plugin_libraries && set -- -c output_plugin_libraries=pgoutput,test_decoding,wal2json,wal3json "$@"
 "$bin/postgres" -D "$folder/data" -k "$folder" -p "$port" -c fsync=off "$@" >"$folder/log" 2>&1 </dev/null &
 server=$!
 echo "started"

@@ -67,15 +67,15 @@ pub enum Failure {
         /// The server's major version.
         version: String,
     },
-    /// The output plugin is installed but not on the server's list of trusted ones.
+    /// The output plugin is not one that the server lets anybody use.
     #[error(
-        "output plugin {plugin} is not trusted by the server; run: ALTER SYSTEM SET output_plugin_libraries = {trusted}, {plugin}; and: SELECT pg_reload_conf()"
+        "the server does not allow output plugin {plugin} ({cause}); as a superuser, run: ALTER SYSTEM SET output_plugin_libraries = pgoutput, test_decoding, {plugin}; SELECT pg_reload_conf()"
     )]
-    PluginNotTrusted {
+    PluginNotAllowed {
         /// The plugin's name.
         plugin: String,
-        /// The list as it stands.
-        trusted: String,
+        /// What the server said.
+        cause: ServerError,
     },
     /// No slot can be created.
     #[error(

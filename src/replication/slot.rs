@@ -43,8 +43,6 @@ pub(super) struct Slot {
     pub(super) confirmed: Lsn,
     /// The server's `wal_sender_timeout` in milliseconds, 0 for none.
     pub(super) sender_timeout_millis: u64,
-    /// The server's `output_plugin_libraries`, if it has such a setting.
-    pub(super) trusted: Option<String>,
 }
 
 /// Finds or makes the slot.
@@ -68,11 +66,11 @@ pub(super) async fn open(
     let verdict = judge(&found, settings, known, &identity)?;
     let confirmed = match &verdict {
         Verdict::Use { .. } => found.state.as_ref().map_or(Lsn(0), |state| state.confirmed),
-        Verdict::Create { .. } => create(walsender, settings, &found).await?,
+        Verdict::Create { .. } => create(walsender, settings).await?,
         Verdict::Recreate { .. } => {
             let drop = format!("DROP_REPLICATION_SLOT {}", settings.name);
             walsender.query(&drop).await?;
-            create(walsender, settings, &found).await?
+            create(walsender, settings).await?
         }
         Verdict::TakeOver { pid } => {
             let terminate = format!("SELECT pg_catalog.pg_terminate_backend({pid})");
@@ -85,7 +83,6 @@ pub(super) async fn open(
         reset: verdict.reset(),
         confirmed,
         sender_timeout_millis: found.sender_timeout_millis,
-        trusted: found.trusted,
     })
 }
 
@@ -95,8 +92,6 @@ struct Found {
     wal_level: String,
     sender_timeout_millis: u64,
     database: String,
-    /// `output_plugin_libraries`, where the server has it (minor releases since late 2026).
-    trusted: Option<String>,
     state: Option<State>,
 }
 
@@ -228,7 +223,7 @@ async fn look(walsender: &mut Walsender, name: &str) -> Result<Found, Failure> {
          coalesce(to_jsonb(s)->>'invalidation_reason', \
          CASE WHEN to_jsonb(s)->>'conflicting' = 'true' THEN 'conflict with recovery' \
          WHEN s.wal_status = 'lost' THEN 'it needed more WAL than max_slot_wal_keep_size allows' END), \
-         s.confirmed_flush_lsn, current_setting('output_plugin_libraries', true) \
+         s.confirmed_flush_lsn \
          FROM (VALUES (1)) one LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = '{name}'"
     );
     let row = walsender
@@ -242,12 +237,10 @@ async fn look(walsender: &mut Walsender, name: &str) -> Result<Found, Failure> {
     let (wal_level, timeout, database) = (next(), next(), next());
     let (kind, plugin, owner) = (next(), next(), next());
     let (active_pid, lost, confirmed) = (next(), next(), next());
-    let trusted = next();
     Ok(Found {
         wal_level: wal_level.unwrap_or_default(),
         sender_timeout_millis: timeout.and_then(|text| text.parse().ok()).unwrap_or(0),
         database: database.unwrap_or_default(),
-        trusted,
         state: kind.map(|kind| State {
             kind,
             plugin: plugin.unwrap_or_default(),
@@ -259,21 +252,21 @@ async fn look(walsender: &mut Walsender, name: &str) -> Result<Found, Failure> {
     })
 }
 
-/// Tells a server that does not trust the plugin from other refusals: both come as insufficient privilege, but only
-/// servers that have the setting can mean the plugin once the login has succeeded.
-pub(super) fn not_trusted(failure: Failure, settings: &SlotSettings, trusted: Option<&str>) -> Failure {
-    match (failure, trusted) {
-        (Failure::Server(error), Some(trusted)) if error.code == "42501" => Failure::PluginNotTrusted {
+/// Insufficient privilege after the login of a role that may replicate: the server keeps a list of plugins (minor releases
+/// since late 2026) and this one is not on it. Only superusers may read the list.
+pub(super) fn not_allowed(failure: Failure, settings: &SlotSettings) -> Failure {
+    match failure {
+        Failure::Server(error) if error.code == "42501" => Failure::PluginNotAllowed {
             plugin: settings.plugin.clone(),
-            trusted: trusted.to_owned(),
+            cause: error,
         },
-        (failure, _) => failure,
+        failure => failure,
     }
 }
 
 /// Makes the slot, in a command of its own as Postgres demands, and returns where it starts. Waits until every
 /// transaction that is running now has ended.
-async fn create(walsender: &mut Walsender, settings: &SlotSettings, found: &Found) -> Result<Lsn, Failure> {
+async fn create(walsender: &mut Walsender, settings: &SlotSettings) -> Result<Lsn, Failure> {
     let sql = format!(
         "CREATE_REPLICATION_SLOT {} LOGICAL \"{}\" NOEXPORT_SNAPSHOT",
         settings.name,
@@ -286,7 +279,7 @@ async fn create(walsender: &mut Walsender, settings: &SlotSettings, found: &Foun
                 version: walsender.major_version().to_owned(),
             }
         }
-        failure => not_trusted(failure, settings, found.trusted.as_deref()),
+        failure => not_allowed(failure, settings),
     })?;
     let start = rows.into_iter().next().and_then(|row| row.into_iter().nth(1)?);
     start
@@ -340,7 +333,6 @@ mod tests {
             wal_level: "logical".to_owned(),
             sender_timeout_millis: 60_000,
             database: "app".to_owned(),
-            trusted: None,
             state: Some(state),
         }
     }

@@ -207,7 +207,7 @@ impl Stream {
         walsender
             .start_copy(&command)
             .await
-            .map_err(|failure| self.refused(failure, slot))?;
+            .map_err(|failure| self.refused(failure))?;
         let mut feedback = Feedback::new(
             start,
             self.confirmed,
@@ -223,13 +223,14 @@ impl Stream {
     }
 
     /// START_REPLICATION was refused although the slot looked well: somebody was faster, or the plugin has lost trust.
-    fn refused(&self, failure: Failure, slot: &Slot) -> Failure {
+    fn refused(&self, failure: Failure) -> Failure {
         match failure {
             Failure::Server(error) if error.code == "55006" => Failure::SlotInUse {
                 slot: self.settings.slot.name.clone(),
                 pid: error.message.rsplit(' ').next().unwrap_or("?").to_owned(),
             },
-            failure => slot::not_trusted(failure, &self.settings.slot, slot.trusted.as_deref()),
+            // A slot that worked before the server learnt to keep a list of plugins, among others.
+            failure => slot::not_allowed(failure, &self.settings.slot),
         }
     }
 

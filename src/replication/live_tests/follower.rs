@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::cluster::Cluster;
 use crate::change::{Action, Change, Event, Lsn, Row, StreamState, TableName, Value};
@@ -11,12 +11,16 @@ use crate::replication::{Settings, SlotSettings, run};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
 
-/// No test waits longer for anything.
+/// No event takes longer to come, and no follower lives longer.
 const PATIENCE: Duration = Duration::from_secs(60);
+const LIFE: Duration = Duration::from_secs(180);
 
 /// The feed's side of a running stream.
 pub(super) struct Follower {
     events: mpsc::Receiver<Vec<Event>>,
+    born: Instant,
+    /// The set that was asked for; what comes before it takes effect is discarded, as the feed does.
+    wanted: Option<Arc<BTreeSet<TableName>>>,
     waiting: std::collections::VecDeque<Event>,
     tables: watch::Sender<Arc<BTreeSet<TableName>>>,
     pub(super) handed_over: watch::Sender<Lsn>,
@@ -25,8 +29,6 @@ pub(super) struct Follower {
     pub(super) shutdown: Shutdown,
     /// Whether positions are handed over as soon as their events are taken.
     pub(super) confirms: bool,
-    /// The stream has not taken up the last set of tables: what comes is of the old one and comes again.
-    discards: bool,
 }
 
 pub(super) fn settings(cluster: &Cluster) -> Settings {
@@ -72,6 +74,8 @@ impl Follower {
         shutdown.spawn("replication", stream);
         Self {
             events: receiver,
+            born: Instant::now(),
+            wanted: None,
             waiting: Default::default(),
             tables,
             handed_over,
@@ -79,23 +83,32 @@ impl Follower {
             metrics,
             shutdown,
             confirms: true,
-            discards: true,
         }
     }
 
     pub(super) fn set_tables(&mut self, tables: &[&str]) {
-        self.discards = true;
-        self.tables.send_replace(set(tables));
+        let tables = set(tables);
+        self.wanted = Some(Arc::clone(&tables));
+        self.tables.send_replace(tables);
+    }
+
+    /// Whether an event belongs to a set of tables that is not wanted any more.
+    fn outdated(&mut self, event: &Event) -> bool {
+        match (&self.wanted, event) {
+            (Some(wanted), Event::Tables(tables)) if wanted == tables => {
+                self.wanted = None;
+                false
+            }
+            (Some(_), Event::Stream(_)) | (None, _) => false,
+            (Some(_), _) => true,
+        }
     }
 
     pub(super) async fn next(&mut self) -> Event {
+        assert!(self.born.elapsed() < LIFE, "what is waited for does not come");
         loop {
             if let Some(event) = self.waiting.pop_front() {
-                if let Event::Tables(tables) = &event {
-                    self.discards &= *tables != *self.tables.borrow();
-                    continue;
-                }
-                if self.discards && !matches!(event, Event::Stream(_)) {
+                if self.outdated(&event) {
                     continue;
                 }
                 match &event {

@@ -69,6 +69,45 @@ async fn each_thing_that_is_missing_is_named_with_its_remedy() {
     assert!(text.contains("database postgres"), "{text}");
 }
 
+/// Minor releases since late 2026 use only plugins that a superuser has listed.
+#[tokio::test]
+async fn a_plugin_that_is_not_allowed_is_named() {
+    let Some(cluster) = Cluster::start("") else { return };
+    let client = cluster.client().await;
+    let trust = "alter system set output_plugin_libraries = pgoutput";
+    if client.batch_execute(trust).await.is_err() {
+        return;
+    }
+    client
+        .batch_execute("create role plain login replication")
+        .await
+        .unwrap();
+    client.batch_execute("select pg_reload_conf()").await.unwrap();
+    // Whichever role asks, and whether the reload has arrived or not: it does sooner or later.
+    for user in ["plain", "postgres"] {
+        let mut settings = settings(&cluster);
+        settings.connect.user = user.to_owned();
+        settings.slot.name = format!("slot_{user}");
+        let mut follower = Follower::start(settings, &[]);
+        let why = loop {
+            match follower.next().await {
+                Event::Stream(StreamState::Interrupted(why)) => break why,
+                _ => client
+                    .batch_execute("select pg_terminate_backend(pid) from pg_stat_replication")
+                    .await
+                    .unwrap(),
+            }
+        };
+        if !why.contains("57P01") {
+            assert!(
+                why.contains("output_plugin_libraries = pgoutput, test_decoding, wal2json"),
+                "{why}"
+            );
+        }
+        follower.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn logical_decoding_that_is_off_is_named() {
     let Some(cluster) = Cluster::start("wal_level = replica") else {
@@ -124,6 +163,16 @@ async fn a_slot_in_use_is_waited_for_and_taken_only_if_allowed() {
     third.stop().await;
 }
 
+/// Drops the slot if it is there, and whoever is reading from it, as often as a reader comes back first.
+async fn drop_slot(client: &tokio_postgres::Client) {
+    let gone = "select pg_terminate_backend(active_pid, 10000) from pg_replication_slots where active_pid is not null";
+    let drop = "select pg_drop_replication_slot(slot_name) from pg_replication_slots";
+    client.batch_execute(gone).await.unwrap();
+    while client.batch_execute(drop).await.is_err() {
+        client.batch_execute(gone).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_dropped_slot_is_not_made_again_in_silence() {
     let Some(cluster) = Cluster::start("") else { return };
@@ -139,21 +188,7 @@ async fn a_dropped_slot_is_not_made_again_in_silence() {
         follower.until_live().await;
         client.batch_execute("insert into t values (1)").await.unwrap();
         follower.ids(1).await;
-        client
-            .batch_execute("select pg_terminate_backend(active_pid, 10000) from pg_replication_slots")
-            .await
-            .unwrap();
-        // The stream may be back before the slot is gone: once more then.
-        while client
-            .batch_execute("select pg_drop_replication_slot('rowcast')")
-            .await
-            .is_err()
-        {
-            client
-                .batch_execute("select pg_terminate_backend(active_pid, 10000) from pg_replication_slots")
-                .await
-                .unwrap();
-        }
+        drop_slot(&client).await;
         client.batch_execute("insert into t values (2)").await.unwrap();
         if recreate {
             follower
@@ -166,10 +201,8 @@ async fn a_dropped_slot_is_not_made_again_in_silence() {
             while !follower.interruption().await.contains("was dropped") {}
         }
         follower.stop().await;
-        client
-            .batch_execute("truncate t; select pg_drop_replication_slot(slot_name) from pg_replication_slots")
-            .await
-            .unwrap();
+        client.batch_execute("truncate t").await.unwrap();
+        drop_slot(&client).await;
     }
 }
 
@@ -224,22 +257,18 @@ async fn a_slot_advanced_by_somebody_else_is_a_reset() {
         .unwrap();
     let mut follower = Follower::start(settings(&cluster), &["t"]);
     follower.until_live().await;
-    client
-        .batch_execute("select pg_terminate_backend(active_pid, 10000) from pg_replication_slots")
-        .await
-        .unwrap();
-    // Whether the stream comes back before the slot is advanced is a race; advancing is tried until it wins.
-    let advance = "select pg_replication_slot_advance('rowcast', pg_current_wal_flush_lsn())";
-    client.batch_execute("insert into t values (1)").await.unwrap();
-    while client.batch_execute(advance).await.is_err() {
-        client
-            .batch_execute("insert into t select max(id) + 1 from t")
-            .await
-            .unwrap();
-        client
-            .batch_execute("select pg_terminate_backend(active_pid, 10000) from pg_replication_slots")
-            .await
-            .unwrap();
+    // Whether the stream comes back before the slot is advanced is a race; it is run until advancing wins.
+    loop {
+        for sql in [
+            "select pg_terminate_backend(active_pid, 10000) from pg_replication_slots where active_pid is not null",
+            "insert into t select coalesce(max(id), 0) + 1 from t",
+        ] {
+            client.batch_execute(sql).await.unwrap();
+        }
+        let advance = "select pg_replication_slot_advance('rowcast', pg_current_wal_flush_lsn())";
+        if client.batch_execute(advance).await.is_ok() {
+            break;
+        }
     }
     follower
         .until(

@@ -9,6 +9,7 @@
 
 mod support;
 
+mod breaking;
 mod clients;
 mod demo;
 mod dev;

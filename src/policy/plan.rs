@@ -76,12 +76,12 @@ struct Applied<'a> {
 impl Applied<'_> {
     /// All of them are constant true: nothing is left to evaluate.
     fn is_empty(&self) -> bool {
-        let constant = |policy: &&Policy| matches!(policy.using.as_deref(), None | Some("true"));
+        let constant = |policy: &&Policy| policy.using.as_deref() == Some("true");
         self.permissive.iter().any(constant) && self.restrictive.iter().all(constant)
     }
 
     fn sql(&self) -> String {
-        let using = |policy: &&Policy| format!("({})", policy.using.as_deref().unwrap_or("true"));
+        let using = |policy: &&Policy| format!("({})", policy.using.as_deref().unwrap_or("false"));
         let permissive: Vec<_> = self.permissive.iter().map(using).collect();
         let mut sql = format!("({})", permissive.join(" or "));
         for policy in &self.restrictive {

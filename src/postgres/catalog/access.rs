@@ -118,7 +118,8 @@ impl Rights {
         let applies = |roles: &[u32]| roles.iter().any(|oid| *oid == 0 || self.acts_as.contains(oid));
         let (mut permissive, mut restrictive) = (Vec::new(), Vec::new());
         for (i, policy) in table.policies.iter().enumerate() {
-            if applies(&policy.roles) {
+            // One without USING allows no row (`add_security_quals` passes over it), and restricts none.
+            if policy.using.is_some() && applies(&policy.roles) {
                 let list = if policy.permissive {
                     &mut permissive
                 } else {

@@ -101,7 +101,7 @@ pub struct Policy {
     /// Role oids the policy is for; 0 is PUBLIC.
     pub roles: Vec<u32>,
     /// `pg_get_expr(polqual, polrelid)` read under an empty `search_path`, so that every name is qualified.
-    /// `None` is a policy without USING, which Postgres treats as true.
+    /// `None` is a policy without USING: it neither allows nor restricts reading.
     pub using: Option<String>,
     /// Columns of its own table that the expression reads, as attribute numbers (from `pg_depend`).
     pub columns: Vec<i16>,

@@ -61,3 +61,68 @@ async fn a_permissive_policy_without_using_shows_nothing() {
     assert_eq!(told(&mut alice, &db, &server).await.len(), 1);
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_raises_tells_nothing_of_rows_that_are_hidden() {
+    let db = Database::new().await;
+    db.execute(TABLE).await;
+    // NULL, not false, for rows without an owner and for readers without an id.
+    db.execute("create policy own on d using (owner = auth.uid())")
+        .await;
+    let server = Server::start(&db).await;
+    // Raises only where the pattern matches as far as its end.
+    let mut anon = subscriber(
+        &server,
+        &token::token("anon", json!({})),
+        filtered(r"name=like.\s\e\c\"),
+    )
+    .await;
+    db.execute("insert into d values (1, null, 'secret'), (2, null, 'other')")
+        .await;
+    assert_eq!(told(&mut anon, &db, &server).await, [Value::Null; 0]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_look_like_ours_are_only_names() {
+    let db = Database::new().await;
+    db.execute(
+        r#"create table asked (n int primary key, value text, "$1" int, "a""b'c\d" text, asked int, gone int);
+           alter table asked drop column gone;
+           create domain "Odd ""Type" as int check (value < 100);
+           alter table asked add "é" "Odd ""Type" generated always as (n * 2) stored;
+           create table "q""t" (id int primary key, n int);
+           grant select on asked, "q""t" to authenticated;
+           alter table asked enable row level security; alter table "q""t" enable row level security;
+           create function whole(a asked) returns bool language sql stable as 'select a.n < 10 and a.asked = 1';
+           create policy p on asked using ("$1" = 1 and "a""b'c\d" = value and asked = 1 and whole(asked.*) and "é" > 1
+               and exists (select from asked_by asked where asked.n = asked.who and asked.who = n));
+           create policy q on "q""t" using (exists (select from asked_by n where n.n = "q""t".n));
+           alter publication supabase_realtime add table asked, "q""t""#
+            .replace(
+                "grant select on asked,",
+                "create table asked_by (n int primary key, who int); insert into asked_by values (1, 1), (2, 2);
+                 grant select on asked_by to authenticated; grant select on asked,",
+            )
+            .as_str(),
+    )
+    .await;
+    let server = Server::start(&db).await;
+    let tables = json!([
+        {"event": "*", "schema": "public", "table": "asked", "filter": "a\"b'c\\d=match.^x"},
+        {"event": "*", "schema": "public", "table": "q\"t"},
+    ]);
+    let mut alice = subscriber(&server, &token::user(ALICE), tables).await;
+    db.execute(
+        r#"insert into asked (n, value, "$1", "a""b'c\d", asked) values
+               (1, 'x', 1, 'x', 1), (2, 'x', 2, 'x', 1), (20, 'x', 1, 'x', 1), (2, 'y', 1, 'y', 1)
+               on conflict do nothing;
+           insert into "q""t" values (7, 2), (8, 3)"#,
+    )
+    .await;
+    let got = told(&mut alice, &db, &server).await;
+    let shown: Vec<_> = got.iter().map(|d| d["record"].clone()).collect();
+    assert_eq!(shown.len(), 2, "{got:?}");
+    assert_eq!((&shown[0]["n"], &shown[1]["id"]), (&json!(1), &json!(7)));
+    server.stop().await;
+}

@@ -23,7 +23,6 @@ pub(super) fn plan(question: &Question<'_>, types: &Types) -> Plan {
     if policies.as_ref().is_none_or(Applied::is_empty) && question.residual.is_empty() {
         return Plan::Decided(Verdict::Allow);
     }
-    let mut terms = Vec::new();
     let mut reads: BTreeSet<usize> = question
         .residual
         .iter()
@@ -40,7 +39,6 @@ pub(super) fn plan(question: &Question<'_>, types: &Types) -> Plan {
                 .filter(|(_, column)| policy.reads(column));
             reads.extend(read.map(|(i, _)| i));
         }
-        terms.push(applied.sql());
     }
     if whole_row {
         reads = (0..table.columns.len()).collect();
@@ -49,21 +47,23 @@ pub(super) fn plan(question: &Question<'_>, types: &Types) -> Plan {
         return Plan::Decided(Verdict::Failed(Failure::MissingColumn(missing)));
     }
     let mut first = 1;
+    let mut filter = Vec::new();
     for condition in &question.residual {
         // A type the catalog does not know cannot be named in SQL: fail closed.
         let Some(sql) = condition.sql(table, types, "$3", first) else {
             return Plan::Decided(Verdict::Deny);
         };
-        terms.push(sql);
+        filter.push(sql);
         first += condition.values.len();
     }
+    let policy = policies.as_ref().map(Applied::sql);
     let source = if whole_row {
         populated(table, types)
     } else {
         picked(table, types, &reads)
     };
     match source {
-        Ok(source) => Plan::Ask(query(&terms, &source, table)),
+        Ok(source) => Plan::Ask(query(&test(policy, &filter), &source, table)),
         Err(failure) => Plan::Decided(Verdict::Failed(failure)),
     }
 }
@@ -163,11 +163,21 @@ fn cast(table: &Table, types: &Types, column: usize) -> Result<String, Failure> 
     Ok(format!("($1[asked.n]->>{})::{}", literal(&column.name), ty.sql))
 }
 
-fn query(terms: &[String], source: &str, table: &Table) -> String {
+/// The filter is evaluated only where the policies say yes: a filter may raise, and that it did would tell its author
+/// something of a row that is hidden. AND would not do, it goes on behind NULL.
+fn test(policy: Option<String>, filter: &[String]) -> String {
+    let filter = filter.join(" and ");
+    match policy {
+        None => filter,
+        Some(policy) if filter.is_empty() => policy,
+        Some(policy) => format!("case when {policy} then {filter} end"),
+    }
+}
+
+fn query(test: &str, source: &str, table: &Table) -> String {
     format!(
         "select coalesce(pg_catalog.array_agg(asked.n), '{{}}') from pg_catalog.unnest($2) as asked(n) \
-         where (select {} from {source} as {})",
-        terms.join(" and "),
+         where (select {test} from {source} as {})",
         identifier(&table.name.table),
     )
 }

@@ -84,6 +84,29 @@ async fn a_filter_that_raises_tells_nothing_of_rows_that_are_hidden() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn columns_compare_by_their_own_collation() {
+    let db = Database::new().await;
+    db.execute(TABLE).await;
+    db.execute(
+        "create collation nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+         alter table d add email text collate nocase, add code text collate \"C\";
+         create policy p on d using (email <> 'BANNED' and code < 'a')",
+    )
+    .await;
+    let server = Server::start(&db).await;
+    let mut alice = subscriber(&server, &token::user(ALICE), all()).await;
+    let mut picky = subscriber(&server, &token::user(BOB), filtered("email=eq.ME")).await;
+    db.execute(
+        "insert into d (id, email, code) values (1, 'banned', 'B'), (2, 'me', 'B'), (3, 'you', 'B'), (4, 'you', 'b')",
+    )
+    .await;
+    let ids = |told: Vec<Value>| told.iter().map(|d| d["record"]["id"].clone()).collect::<Vec<_>>();
+    assert_eq!(ids(told(&mut alice, &db, &server).await), [2, 3]);
+    assert_eq!(ids(told(&mut picky, &db, &server).await), [2]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_that_look_like_ours_are_only_names() {
     let db = Database::new().await;
     db.execute(

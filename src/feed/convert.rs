@@ -53,7 +53,7 @@ impl Wanted {
 async fn ask(pool: &Pool, ty: &str, texts: &[String]) -> Result<Vec<String>, String> {
     let client = pool.get().await.map_err(|e| e.to_string())?;
     let query = format!(
-        "select to_jsonb(v::{ty})::text from unnest($1::text[]) with ordinality as u(v, n) order by n"
+        "select pg_catalog.to_jsonb(v::{ty})::text from pg_catalog.unnest($1::text[]) with ordinality as u(v, n) order by n"
     );
     let rows = client.query(&query, &[&texts]).await.map_err(|e| {
         // The message could hold a value; its code cannot.

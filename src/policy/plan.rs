@@ -160,7 +160,12 @@ fn cast(table: &Table, types: &Types, column: usize) -> Result<String, Failure> 
         .0
         .get(&column.type_oid)
         .ok_or_else(|| unknown(&column.name))?;
-    Ok(format!("($1[asked.n]->>{})::{}", literal(&column.name), ty.sql))
+    let mut sql = format!("($1[asked.n]->>{})::{}", literal(&column.name), ty.sql);
+    if let Some(collation) = &column.collation {
+        sql.push_str(" collate ");
+        sql.push_str(collation);
+    }
+    Ok(sql)
 }
 
 /// The filter is evaluated only where the policies say yes: a filter may raise, and that it did would tell its author

@@ -47,6 +47,7 @@ fn table(type_oid: u32) -> Table {
             name: Arc::from("va\"l"),
             type_oid,
             type_name: Arc::from("t"),
+            collation: None,
             deterministic: true,
             not_null: false,
         }],

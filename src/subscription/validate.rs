@@ -103,13 +103,18 @@ async fn check(
     let Some(sql) = types.0.get(&column.type_oid).map(|t| &t.sql) else {
         return wrong(format!("failed to lookup type for column {}", raw.column));
     };
+    // Some collations do not support every operator.
+    let collate = column
+        .collation
+        .as_ref()
+        .map_or_else(String::new, |name| format!(" collate {name}"));
     let symbol = operator_symbol(raw.operator).unwrap_or("=");
     // The cast gives the value as Postgres prints it; the comparison proves that the operator exists and, against a
     // value that is not NULL, that it does not raise (a regular expression is compiled only when it is used).
     let query = format!(
-        "select case when v is null then null else format('%s', v::{sql}) end,
-                (v::{sql} {symbol} v::{sql}) is null
-           from unnest($1::text[]) with ordinality as u(v, n) order by n"
+        "select case when v is null then null else pg_catalog.format('%s', v::{sql}) end,
+                (v::{sql}{collate} {symbol} v::{sql}) is null
+           from pg_catalog.unnest($1::text[]) with ordinality as u(v, n) order by n"
     );
     let rows = match client.query(&query, &[&raw.values]).await {
         Ok(rows) => rows,

@@ -164,10 +164,14 @@ async fn read_columns(
         .query(
             "SELECT a.attrelid, a.attnum, a.attname::text AS name, a.atttypid, t.typname::text AS type_name,
                     a.attnotnull, coalesce(l.collisdeterministic, true) AS deterministic,
+                    CASE WHEN a.attcollation <> t.typcollation
+                         THEN pg_catalog.quote_ident(ln.nspname) || '.' || pg_catalog.quote_ident(l.collname)
+                    END AS collation,
                     coalesce(a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]), false) AS in_key
                FROM pg_catalog.pg_attribute a
                JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
                LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
+               LEFT JOIN pg_catalog.pg_namespace ln ON ln.oid = l.collnamespace
                LEFT JOIN pg_catalog.pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
               WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
               ORDER BY a.attrelid, a.attnum",
@@ -194,6 +198,7 @@ fn column(row: &Row) -> Result<(Column, bool), tokio_postgres::Error> {
         name: row.try_get::<_, &str>("name")?.into(),
         type_oid: row.try_get("atttypid")?,
         type_name: row.try_get::<_, &str>("type_name")?.into(),
+        collation: row.try_get::<_, Option<&str>>("collation")?.map(Into::into),
         deterministic: row.try_get("deterministic")?,
         not_null: row.try_get("attnotnull")?,
     };

@@ -85,6 +85,8 @@ pub struct Column {
     pub type_oid: u32,
     /// `pg_type.typname` of that type: `int4`, `_text`, a domain's own name.
     pub type_name: Arc<str>,
+    /// Its collation, qualified and quoted as SQL needs it, where that is not the one of its type.
+    pub collation: Option<Arc<str>>,
     /// The column's collation compares equal only what is equal byte for byte (true for types without a collation).
     pub deterministic: bool,
     /// The column cannot be NULL.

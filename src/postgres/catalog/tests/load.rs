@@ -56,6 +56,8 @@ async fn odd_names_keys_and_identities() {
     let worded = table(&catalog, "public", "worded");
     let deterministic: Vec<bool> = worded.columns.iter().map(|c| c.deterministic).collect();
     assert_eq!(deterministic, [false, true, false, true]);
+    let collations: Vec<_> = worded.columns.iter().map(|c| c.collation.as_deref()).collect();
+    assert_eq!(collations, [Some("public.ci"), None, Some("public.ci"), None]);
 }
 
 #[tokio::test]

@@ -84,6 +84,43 @@ async fn a_filter_that_raises_tells_nothing_of_rows_that_are_hidden() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_policy_may_use_functions_in_a_schema_that_readers_may_not_enter() {
+    let db = Database::new().await;
+    db.execute(TABLE).await;
+    db.execute(
+        "create schema private;
+         create table private.friends (id uuid primary key);
+         create function private.is_friend() returns bool language sql stable security definer set search_path = ''
+             as 'select exists (select from private.friends where id = auth.uid())';
+         create type private.mood as enum ('sad', 'happy');
+         alter table d add mood private.mood;
+         create policy friends on d using (private.is_friend() and mood = 'happy')",
+    )
+    .await;
+    db.execute(&format!("insert into private.friends values ('{ALICE}')"))
+        .await;
+    let server = Server::start(&db).await;
+    let mut alice = subscriber(&server, &token::user(ALICE), all()).await;
+    let mut bob = subscriber(&server, &token::user(BOB), all()).await;
+    db.execute("insert into d values (1, null, 'x', 'happy'), (2, null, 'x', 'sad')")
+        .await;
+    let got = told(&mut alice, &db, &server).await;
+    assert_eq!(got.len(), 1, "{got:?}");
+    assert_eq!(
+        (&got[0]["record"]["id"], &got[0]["errors"]),
+        (&json!(1), &Value::Null)
+    );
+    assert_eq!(told(&mut bob, &db, &server).await, [Value::Null; 0]);
+    // What readers may not execute stays closed to them, whoever it is that judges.
+    db.execute("revoke execute on function private.is_friend() from public; insert into d values (3, null, 'x', 'happy')")
+        .await;
+    let got = told(&mut alice, &db, &server).await;
+    assert_eq!(got.len(), 1, "{got:?}");
+    assert_eq!(got[0]["record"], json!({}));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn columns_compare_by_their_own_collation() {
     let db = Database::new().await;
     db.execute(TABLE).await;
@@ -103,6 +140,39 @@ async fn columns_compare_by_their_own_collation() {
     let ids = |told: Vec<Value>| told.iter().map(|d| d["record"]["id"].clone()).collect::<Vec<_>>();
     assert_eq!(ids(told(&mut alice, &db, &server).await), [2, 3]);
     assert_eq!(ids(told(&mut picky, &db, &server).await), [2]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_assertion_harms_no_other() {
+    let db = Database::new().await;
+    db.execute(TABLE).await;
+    db.execute(
+        "create function fussy() returns bool language plpgsql stable as
+             'begin assert auth.jwt() ->> ''plan'' is distinct from ''bad''; return true; end';
+         create policy p on d using (fussy())",
+    )
+    .await;
+    let server = Server::start(&db).await;
+    let user = |claims: Value| token::token("authenticated", claims);
+    let mut fine = subscriber(&server, &user(json!({"sub": ALICE})), all()).await;
+    let mut bad = subscriber(&server, &user(json!({"sub": ALICE, "plan": "bad"})), all()).await;
+    db.execute("insert into d values (1), (2)").await;
+    for id in [1, 2] {
+        let data = fine.data().await;
+        assert_eq!(
+            (&data["record"]["id"], &data["errors"]),
+            (&json!(id), &Value::Null),
+            "{data}"
+        );
+    }
+    for data in told(&mut bad, &db, &server).await {
+        assert_eq!(
+            (&data["record"], data["errors"].is_array()),
+            (&json!({}), true),
+            "{data}"
+        );
+    }
     server.stop().await;
 }
 

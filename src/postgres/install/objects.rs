@@ -176,6 +176,12 @@ fn rowcast() -> Group {
         object!(Function, "rowcast.is_visible(bigint)", "rowcast/is_visible").essential(),
         object!(
             Function,
+            "rowcast.evaluate(text, text, json[], integer[], text[])",
+            "rowcast/evaluate"
+        )
+        .essential(),
+        object!(
+            Function,
             "rowcast.judge(text[], json, json[], bigint[])",
             "rowcast/judge"
         )

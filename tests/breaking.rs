@@ -177,6 +177,28 @@ async fn a_failed_assertion_harms_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_old_key_of_a_hidden_row_stays_hidden() {
+    let db = Database::new().await;
+    db.execute(TABLE).await;
+    db.execute("create policy p on d using (id > 10); insert into d values (1), (11)")
+        .await;
+    let server = Server::start(&db).await;
+    let mut alice = subscriber(&server, &token::user(ALICE), all()).await;
+    db.execute("update d set id = 21 where id = 1; update d set id = 31 where id = 11")
+        .await;
+    let got = told(&mut alice, &db, &server).await;
+    let shown: Vec<_> = got
+        .iter()
+        .map(|d| (&d["record"]["id"], &d["old_record"]))
+        .collect();
+    assert_eq!(
+        shown,
+        [(&json!(21), &json!({})), (&json!(31), &json!({"id": 11}))]
+    );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_that_look_like_ours_are_only_names() {
     let db = Database::new().await;
     db.execute(

@@ -176,17 +176,17 @@ impl<'a> Assessor<'a> {
     fn upsert(&mut self, question: Question<'a>, change: &'a Change) -> Option<Show> {
         let restricted = question.access.rows != RowAccess::Unrestricted;
         let mut old = OldRow::Fixed(Old::Carried);
-        if let Some(row) = change
-            .old
-            .as_ref()
-            .filter(|row| restricted && reaches_past_key(question.table, row))
-        {
+        if let Some(row) = change.old.as_ref().filter(|_| restricted) {
             let before = Question {
                 row,
                 residual: Vec::new(),
                 ..question.clone()
             };
-            old = OldRow::Judged(self.ask(before));
+            if judgeable(&before) || reaches_past_key(question.table, row) {
+                old = OldRow::Judged(self.ask(before));
+            } else if self.settings.unjudged_deletes == UnjudgedDeletes::Deny {
+                old = OldRow::Fixed(Old::UnchangedKey);
+            }
         }
         Some(Show::Row {
             verdict: self.ask(question),

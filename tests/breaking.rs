@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Database, Server, Version, token};
+use crate::support::{Client, Database, Server, Version, cluster, database, eventually, token};
 
 const ALICE: &str = "a0000000-0000-4000-8000-000000000001";
 const BOB: &str = "b0000000-0000-4000-8000-000000000002";
@@ -177,6 +177,43 @@ async fn a_failed_assertion_harms_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_who_is_slow_has_nobody_else_shut_out() {
+    let db = Database::new().await;
+    db.execute(TABLE).await;
+    db.execute(
+        "create function slow() returns bool language plpgsql stable as
+             'begin if auth.jwt() ->> ''slow'' = ''yes'' then perform pg_sleep(60); end if; return true; end';
+         create policy p on d using (slow())",
+    )
+    .await;
+    let server = Server::start_with(&db, |config| {
+        config.policy.timeout = Duration::from_secs(2);
+        config.policy.pool_size = 1;
+    })
+    .await;
+    let slow = token::token("authenticated", json!({"slow": "yes"}));
+    let mut slow = subscriber(&server, &slow, all()).await;
+    let mut quick = Vec::new();
+    for n in 0..8 {
+        let token = token::token("authenticated", json!({"n": n}));
+        quick.push(subscriber(&server, &token, all()).await);
+    }
+    for id in 1..=2 {
+        db.execute(&format!("insert into d (id) values ({id})")).await;
+        for client in &mut quick {
+            let data = client.data().await;
+            assert_eq!(
+                (&data["record"]["id"], &data["errors"]),
+                (&json!(id), &Value::Null),
+                "{data}"
+            );
+        }
+        assert_eq!(slow.data().await["record"], json!({}));
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_old_key_of_a_hidden_row_stays_hidden() {
     let db = Database::new().await;
     db.execute(TABLE).await;
@@ -239,5 +276,52 @@ async fn names_that_look_like_ours_are_only_names() {
     let shown: Vec<_> = got.iter().map(|d| d["record"].clone()).collect();
     assert_eq!(shown.len(), 2, "{got:?}");
     assert_eq!((&shown[0]["n"], &shown[1]["id"]), (&json!(1), &json!(7)));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_waits_for_its_standby_is_waited_for() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let cluster = cluster::own(&dir.path().join("cluster"), &[]);
+    let settings = cluster.connect_settings("postgres");
+    database::prepare(&settings).await;
+    let db = Database::open("standby".to_owned(), settings).await;
+    db.execute(TABLE).await;
+    db.execute("create policy p on d using (owner = auth.uid())")
+        .await;
+    let server = Server::start_with(&db, |config| config.policy.timeout = Duration::from_millis(200)).await;
+    let mut alice = subscriber(&server, &token::user(ALICE), all()).await;
+    db.execute("alter system set synchronous_standby_names = 'nobody'")
+        .await;
+    db.execute("select pg_reload_conf()").await;
+    let waiting = db.connection().await;
+    eventually("commits wait for the standby", || async {
+        let names = waiting
+            .query_one("show synchronous_standby_names", &[])
+            .await
+            .ok()?;
+        (names.get::<_, String>(0) == "nobody").then_some(())
+    })
+    .await;
+    let insert = format!("set synchronous_commit = on; insert into d values (1, '{ALICE}')");
+    let insert = tokio::spawn(async move { waiting.batch_execute(&insert).await });
+    eventually("the judge has waited longer than it may take", || async {
+        let (_, metrics) = server.get("/metrics").await;
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("rowcast_policy_judge_calls_total "))?;
+        (line.parse::<u64>().ok()? >= 3).then_some(())
+    })
+    .await;
+    assert!(!insert.is_finished());
+    db.execute("alter system reset synchronous_standby_names").await;
+    db.execute("select pg_reload_conf()").await;
+    insert.await.expect("no panic").expect("a commit");
+    let data = alice.data().await;
+    assert_eq!(
+        (&data["record"]["id"], &data["errors"]),
+        (&json!(1), &Value::Null),
+        "{data}"
+    );
     server.stop().await;
 }

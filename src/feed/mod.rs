@@ -171,7 +171,13 @@ impl Feed {
             ping: Arc::clone(&ping),
         });
         let stopping = shutdown.clone();
-        shutdown.spawn("feed", async move { pump.run(&stopping).await });
+        shutdown.spawn("feed", async move {
+            // Whatever it waits for: what was not handed over comes again.
+            tokio::select! {
+                () = pump.run(&stopping) => {}
+                () = stopping.cancelled() => {}
+            }
+        });
         let fence = Fence::start(pool, shutdown);
         let feed = Self {
             commands,

@@ -8,15 +8,16 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::postgres::Pool;
-use futures_util::stream::{FuturesOrdered, StreamExt};
+use deadpool_postgres::Object;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::Json;
+use tokio_postgres::types::{Json, ToSql};
 
 use super::question::{Failure, Question, Verdict};
 use crate::change::{Row, Value};
+use crate::postgres::Pool;
 use crate::postgres::jsonb::write_string;
 use crate::telemetry::Metrics;
 
@@ -172,7 +173,7 @@ impl Judge {
         let outcome = if together.is_empty() {
             Ok(Vec::new())
         } else {
-            self.call(&together, batch, self.settings.timeout).await
+            self.together(&together, batch).await
         };
         match outcome {
             Ok(found) => place(&mut answers, open.iter().map(|(i, _)| *i).zip(found)),
@@ -191,19 +192,57 @@ impl Judge {
         answers
     }
 
-    /// After a timeout: each item by itself, within one more time limit for all of them.
+    /// All of them in one call. Where that takes too long because the rows cannot be seen yet (the commit waits for a
+    /// synchronous standby), nobody is to blame: it is asked again, and what follows waits as it does in the database.
+    async fn together(&self, items: &[&Item<'_>], batch: &Batch) -> Result<Vec<Answers>, CallError> {
+        loop {
+            match self.call(items, batch, self.settings.timeout).await {
+                Err(CallError::Timeout) if !self.visible(batch).await? => {
+                    tracing::warn!("a commit cannot be seen yet; its changes wait");
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn visible(&self, batch: &Batch) -> Result<bool, CallError> {
+        let asking = async {
+            let client = self.client().await?;
+            let query = "select pg_catalog.bool_and(rowcast.is_visible(x)) from pg_catalog.unnest($1::int8[]) as w(x)";
+            let row = client.query_one(query, &[&batch.writers]).await;
+            Ok(row
+                .map_err(|e| call_error(&e))?
+                .get::<_, Option<bool>>(0)
+                .unwrap_or(true))
+        };
+        let unavailable = |_| Err(CallError::Unavailable("no answer in time".to_owned()));
+        tokio::time::timeout(self.settings.timeout, asking)
+            .await
+            .unwrap_or_else(unavailable)
+    }
+
+    /// After a timeout: each item by itself, within one more time limit for all of them. What holds no filter goes
+    /// first: clients write filters, and cannot take others' time by slow ones.
     async fn one_by_one(&self, items: &[&Item<'_>], batch: &Batch) -> Vec<Answers> {
         let deadline = Instant::now() + self.settings.timeout;
-        let mut answers = Vec::with_capacity(items.len());
-        let mut asking = FuturesOrdered::new();
-        for item in items {
+        let mut order: Vec<usize> = (0..items.len()).collect();
+        order.sort_by_key(|i| {
+            items
+                .get(*i)
+                .is_some_and(|item| !item.question.residual.is_empty())
+        });
+        let mut answers: Vec<Answers> = items.iter().map(|_| Answers::new()).collect();
+        let mut asking = FuturesUnordered::new();
+        for i in order {
             if asking.len() >= self.settings.parallel.max(1) {
-                answers.extend(asking.next().await);
+                place(&mut answers, asking.next().await.into_iter());
             }
-            asking.push_back(self.alone(item, batch, deadline));
+            if let Some(item) = items.get(i) {
+                asking.push(async move { (i, self.alone(item, batch, deadline).await) });
+            }
         }
         while let Some(found) = asking.next().await {
-            answers.push(found);
+            place(&mut answers, std::iter::once(found));
         }
         answers
     }
@@ -229,29 +268,9 @@ impl Judge {
         batch: &Batch,
         limit: Duration,
     ) -> Result<Vec<Answers>, CallError> {
-        let (queries, asked) = parameters(items);
-        let rows: Vec<Json<&RawValue>> = batch.rows.iter().map(|row| Json(&**row)).collect();
         self.metrics.judge_calls.inc();
         let started = Instant::now();
-        let work = async {
-            let client = self
-                .pool
-                .get()
-                .await
-                .map_err(|e| CallError::Unavailable(e.to_string()))?;
-            let statement = client
-                .prepare_cached("select item, allowed, failed, state from rowcast.judge($1, $2, $3, $4)")
-                .await
-                .map_err(|e| call_error(&e))?;
-            // If this is dropped at the limit, statement_timeout ends the query in Postgres and the connection heals.
-            client
-                .query(&statement, &[&queries, &Json(&asked), &rows, &batch.writers])
-                .await
-                .map_err(|e| call_error(&e))
-        };
-        let result = tokio::time::timeout(limit, work)
-            .await
-            .unwrap_or(Err(CallError::Timeout));
+        let result = self.query(items, batch, limit).await;
         self.metrics
             .judge_seconds
             .observe(started.elapsed().as_secs_f64());
@@ -273,6 +292,49 @@ impl Judge {
             answers.extend(numbers("failed").map(|n| (n, Verdict::Failed(failure.clone()))));
         }
         Ok(answers)
+    }
+
+    /// Postgres itself ends the call at the limit, so that the connection is free for the next one: a query that we
+    /// only stopped waiting for would take the time of whoever is asked next.
+    async fn query(
+        &self,
+        items: &[&Item<'_>],
+        batch: &Batch,
+        limit: Duration,
+    ) -> Result<Vec<tokio_postgres::Row>, CallError> {
+        let (queries, asked) = parameters(items);
+        let rows: Vec<Json<&RawValue>> = batch.rows.iter().map(|row| Json(&**row)).collect();
+        let mut client = self.client().await?;
+        let work = async {
+            let statement = client
+                .prepare_cached("select item, allowed, failed, state from rowcast.judge($1, $2, $3, $4)")
+                .await?;
+            let parameters: [&(dyn ToSql + Sync); 4] = [&queries, &Json(&asked), &rows, &batch.writers];
+            // The session's own limit is that of the longest call.
+            if limit >= self.settings.timeout {
+                return client.query(&statement, &parameters).await;
+            }
+            let transaction = client.transaction().await?;
+            let set = format!("set local statement_timeout = {}", limit.as_millis().max(1));
+            transaction.batch_execute(&set).await?;
+            let found = transaction.query(&statement, &parameters).await?;
+            transaction.rollback().await?;
+            Ok(found)
+        };
+        let result = tokio::time::timeout(limit + self.settings.timeout / 4, work).await;
+        match result {
+            Ok(result) => result.map_err(|e| call_error(&e)),
+            Err(_) => {
+                // Not even that was answered: whatever the connection is busy with, nobody waits behind it.
+                drop(Object::take(client));
+                Err(CallError::Timeout)
+            }
+        }
+    }
+
+    async fn client(&self) -> Result<Object, CallError> {
+        let client = self.pool.get().await;
+        client.map_err(|e| CallError::Unavailable(e.to_string()))
     }
 
     fn is_slow(&self, fingerprint: u64) -> bool {

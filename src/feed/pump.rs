@@ -163,7 +163,7 @@ impl Pump {
                 claims,
                 on_live,
                 answer,
-            } => self.replace(id, claims, on_live, answer),
+            } => self.replace(id, claims, on_live, answer).await,
             Command::Remove(id) => {
                 self.roster.remove(id);
                 self.waiting.retain(|waiting| waiting.id != id);
@@ -176,12 +176,15 @@ impl Pump {
         if add.snapshot.generation != self.snapshot.generation {
             self.adopt().await;
         }
-        self.meet(&add.claims);
+        self.meet(&add.claims).await;
         let id = add.subscriber.id;
-        match self
-            .roster
-            .add(add.subscriber, add.claims, add.bindings, &self.snapshot)
-        {
+        let settled = self.roster.add(
+            (add.subscriber, add.claims, add.bindings),
+            &add.snapshot,
+            &self.snapshot,
+            &self.parts.keeper,
+        );
+        match settled.await {
             Ok(()) => {
                 let Add {
                     target,
@@ -202,8 +205,8 @@ impl Pump {
         }
     }
 
-    fn replace(&mut self, id: SubscriberId, claims: Arc<Claims>, on_live: Vec<Frame>, answer: Answer) {
-        self.meet(&claims);
+    async fn replace(&mut self, id: SubscriberId, claims: Arc<Claims>, on_live: Vec<Frame>, answer: Answer) {
+        self.meet(&claims).await;
         if let Err(reason) = self.roster.reclaim(id, claims, &self.snapshot) {
             self.waiting.retain(|waiting| waiting.id != id);
             return respond(answer, Err(SubscribeError::Refused(reason)));
@@ -220,11 +223,10 @@ impl Pump {
         respond(answer, Ok(()));
     }
 
-    /// Takes over a snapshot of the same generation that knows more roles.
-    fn meet(&mut self, claims: &Claims) {
-        let latest = self.parts.keeper.snapshot();
-        if latest.generation == self.snapshot.generation && !self.snapshot.roles.contains_key(&claims.role) {
-            self.snapshot = latest;
+    /// Takes over the keeper's snapshot if a role is new here: whoever sends a command has made the keeper know it.
+    async fn meet(&mut self, claims: &Claims) {
+        if !self.snapshot.roles.contains_key(&claims.role) {
+            self.adopt().await;
         }
     }
 
@@ -487,3 +489,6 @@ fn respond(answer: Answer, result: Result<(), SubscribeError>) {
     // Whoever asked may have gone away; its unsubscribe follows.
     let _ = answer.send(result);
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::Subscriber;
 use super::keeper::{Keeper, Snapshot};
+use super::{SubscribeError, Subscriber};
 use crate::auth::Claims;
+use crate::postgres::catalog::RoleAccess;
 use crate::protocol::Binding;
 use crate::subscription::{self, Filter, Index, Resolved, SubscriberId};
 
@@ -33,28 +35,30 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    /// Adds a subscriber, not live yet.
-    pub(super) fn add(
+    /// Adds a subscriber, not live yet. Its filters were checked against the snapshot `checked`.
+    pub(super) async fn add(
         &mut self,
-        subscriber: Subscriber,
-        claims: Arc<Claims>,
-        bindings: Vec<Bound>,
+        (subscriber, claims, bindings): (Subscriber, Arc<Claims>, Vec<Bound>),
+        checked: &Snapshot,
         snapshot: &Snapshot,
+        keeper: &Keeper,
     ) -> Result<(), String> {
-        let resolved = resolve(&bindings, &claims, snapshot)?;
         let id = subscriber.id;
         self.remove(id);
-        self.index.add(id, &claims, &resolved);
-        self.entries.insert(
-            id,
-            Entry {
-                subscriber,
-                claims,
-                bindings,
-                resolved,
-                live: false,
-            },
-        );
+        let mut entry = Entry {
+            resolved: resolve(&bindings, &claims, checked)?,
+            subscriber,
+            claims,
+            bindings,
+            live: false,
+        };
+        if checked.generation != snapshot.generation {
+            let mut rechecks = Rechecks::new(checked, snapshot, keeper);
+            rechecks.entry(&mut entry).await?;
+            entry.resolved = resolve(&entry.bindings, &entry.claims, snapshot)?;
+        }
+        self.index.add(id, &entry.claims, &entry.resolved);
+        self.entries.insert(id, entry);
         Ok(())
     }
 
@@ -112,12 +116,13 @@ impl Roster {
         keeper: &Keeper,
     ) -> Vec<(Entry, String)> {
         let mut refused = Vec::new();
+        let mut rechecks = Rechecks::new(old, new, keeper);
         let ids: Vec<SubscriberId> = self.entries.keys().copied().collect();
         for id in ids {
             let Some(mut entry) = self.remove(id) else {
                 continue;
             };
-            let settled = match recheck(&mut entry, old, new, keeper).await {
+            let settled = match rechecks.entry(&mut entry).await {
                 Ok(()) => resolve(&entry.bindings, &entry.claims, new),
                 Err(reason) => Err(reason),
             };
@@ -146,26 +151,85 @@ fn resolve(bindings: &[Bound], claims: &Claims, snapshot: &Snapshot) -> Result<V
         .map_err(|refusal| refusal.to_string())
 }
 
-/// Has Postgres check the filters again whose table is not what it was: a column may have moved or changed its type.
-async fn recheck(entry: &mut Entry, old: &Snapshot, new: &Snapshot, keeper: &Keeper) -> Result<(), String> {
-    let access = new
-        .roles
-        .get(&entry.claims.role)
-        .ok_or_else(|| role_gone(&entry.claims))?;
-    for (bound, resolved) in entry.bindings.iter_mut().zip(&entry.resolved) {
-        let same = resolved.targets.iter().all(|target| {
-            old.table(target.table) == new.table(target.table) && old.catalog.types == new.catalog.types
-        });
-        if bound.filter.is_empty() || same {
-            continue;
-        }
-        bound.filter = keeper
-            .filter(&bound.binding, new, access)
-            .await
-            .map_err(|e| e.to_string())?;
-    }
-    Ok(())
+/// Has Postgres check filters again whose table is not what it was: a column may have moved or changed its type. What
+/// many ask alike is checked once.
+struct Rechecks<'a> {
+    old: &'a Snapshot,
+    new: &'a Snapshot,
+    keeper: &'a Keeper,
+    same_types: bool,
+    same_tables: HashMap<u32, bool>,
+    checked: HashMap<Asked, Result<Arc<Filter>, String>>,
 }
+
+/// All that the check of a filter depends on: role, schema, table and text, and what an error text shows.
+type Asked = (Arc<str>, Option<String>, Option<String>, Option<String>, String);
+
+impl<'a> Rechecks<'a> {
+    fn new(old: &'a Snapshot, new: &'a Snapshot, keeper: &'a Keeper) -> Self {
+        Self {
+            old,
+            new,
+            keeper,
+            same_types: old.catalog.types == new.catalog.types,
+            same_tables: HashMap::new(),
+            checked: HashMap::new(),
+        }
+    }
+
+    async fn entry(&mut self, entry: &mut Entry) -> Result<(), String> {
+        let role = &entry.claims.role;
+        let access = self.new.roles.get(role).ok_or_else(|| role_gone(&entry.claims))?;
+        for (bound, resolved) in entry.bindings.iter_mut().zip(&entry.resolved) {
+            if bound.filter.is_empty() || resolved.targets.iter().all(|target| self.same(target.table)) {
+                continue;
+            }
+            let binding = &bound.binding;
+            let asked = (
+                Arc::clone(role),
+                binding.schema.clone(),
+                binding.table.clone(),
+                binding.filter.clone(),
+                binding.source.clone(),
+            );
+            let checked = match self.checked.get(&asked) {
+                Some(checked) => checked.clone(),
+                None => {
+                    let checked = self.insist(binding, access).await;
+                    self.checked.insert(asked, checked.clone());
+                    checked
+                }
+            };
+            bound.filter = checked?;
+        }
+        Ok(())
+    }
+
+    fn same(&mut self, table: u32) -> bool {
+        let (old, new) = (self.old, self.new);
+        self.same_types
+            && *self
+                .same_tables
+                .entry(table)
+                .or_insert_with(|| old.table(table) == new.table(table))
+    }
+
+    /// A database that does not answer is no reason to end a subscription: its changes wait.
+    async fn insist(&self, binding: &Binding, access: &RoleAccess) -> Result<Arc<Filter>, String> {
+        loop {
+            match self.keeper.filter(binding, self.new, access).await {
+                Err(SubscribeError::Unavailable(error)) => {
+                    tracing::error!(%error, "a filter could not be checked again; changes wait");
+                    tokio::time::sleep(RETRY).await;
+                }
+                outcome => return outcome.map_err(|error| error.to_string()),
+            }
+        }
+    }
+}
+
+/// Pause before a filter is checked again after that failed.
+const RETRY: Duration = Duration::from_millis(500);
 
 fn role_gone(claims: &Claims) -> String {
     format!("role \"{}\" does not exist", claims.role)

@@ -325,3 +325,36 @@ async fn a_commit_that_waits_for_its_standby_is_waited_for() {
     );
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_judge_was_asked_when_its_connection_ended_is_asked_again() {
+    let db = Database::new().await;
+    db.execute(TABLE).await;
+    db.execute(
+        "create function patient() returns bool language plpgsql volatile as
+             'begin perform pg_advisory_lock_shared(7); perform pg_advisory_unlock_shared(7); return true; end';
+         create policy p on d using (patient() and owner = auth.uid())",
+    )
+    .await;
+    let server = Server::start_with(&db, |config| config.policy.timeout = Duration::from_secs(60)).await;
+    let mut alice = subscriber(&server, &token::user(ALICE), all()).await;
+    let judging =
+        "from pg_stat_activity where datname = current_database() and application_name = 'rowcast_judge'
+                   and wait_event_type = 'Lock'";
+    db.execute("select pg_advisory_lock(7)").await;
+    db.execute(&format!("insert into d values (1, '{ALICE}')")).await;
+    eventually("the judge is asked", || async {
+        (db.text(&format!("select count(*)::text {judging}")).await == "1").then_some(())
+    })
+    .await;
+    db.execute(&format!("select pg_terminate_backend(pid) {judging}"))
+        .await;
+    db.execute("select pg_advisory_unlock(7)").await;
+    let data = alice.data().await;
+    assert_eq!(
+        (&data["record"]["id"], &data["errors"]),
+        (&json!(1), &Value::Null),
+        "{data}"
+    );
+    server.stop().await;
+}

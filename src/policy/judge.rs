@@ -17,8 +17,8 @@ use tokio_postgres::types::{Json, ToSql};
 
 use super::question::{Failure, Question, Verdict};
 use crate::change::{Row, Value};
-use crate::postgres::Pool;
 use crate::postgres::jsonb::write_string;
+use crate::postgres::{Pool, SqlError};
 use crate::telemetry::Metrics;
 
 /// How long the judge may take.
@@ -84,8 +84,18 @@ struct Asked<'a> {
 /// Verdicts by row index, for one item.
 type Answers = HashMap<usize, Verdict>;
 
+/// Pause before a connection is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// How often the same questions may end their connection: after that, they are what ends it.
+const MOST_LOST: u32 = 2;
+
 enum CallError {
     Timeout,
+    /// There is no connection to be had for the moment.
+    Unreachable(String),
+    /// The connection ended while the questions were asked.
+    Lost(String),
     Unavailable(String),
 }
 
@@ -177,7 +187,7 @@ impl Judge {
         };
         match outcome {
             Ok(found) => place(&mut answers, open.iter().map(|(i, _)| *i).zip(found)),
-            Err(CallError::Unavailable(why)) => {
+            Err(CallError::Unreachable(why) | CallError::Lost(why) | CallError::Unavailable(why)) => {
                 let failure = Failure::Unavailable(why);
                 place(
                     &mut answers,
@@ -192,33 +202,39 @@ impl Judge {
         answers
     }
 
-    /// All of them in one call. Where that takes too long because the rows cannot be seen yet (the commit waits for a
+    /// All of them in one call. A database that is gone for the moment is waited for: what it committed must not be
+    /// skipped. Where that takes too long because the rows cannot be seen yet (the commit waits for a
     /// synchronous standby), nobody is to blame: it is asked again, and what follows waits as it does in the database.
     async fn together(&self, items: &[&Item<'_>], batch: &Batch) -> Result<Vec<Answers>, CallError> {
+        let mut lost = 0;
         loop {
             match self.call(items, batch, self.settings.timeout).await {
-                Err(CallError::Timeout) if !self.visible(batch).await? => {
+                Err(CallError::Timeout) if !self.visible(batch).await => {
                     tracing::warn!("a commit cannot be seen yet; its changes wait");
+                }
+                Err(CallError::Unreachable(why)) => {
+                    tracing::warn!(why, "the database cannot be asked; changes wait");
+                    tokio::time::sleep(RETRY).await;
+                }
+                Err(CallError::Lost(why)) if lost < MOST_LOST => {
+                    tracing::warn!(why, "the connection ended; the questions are asked again");
+                    lost += 1;
                 }
                 outcome => return outcome,
             }
         }
     }
 
-    async fn visible(&self, batch: &Batch) -> Result<bool, CallError> {
+    /// Whether all transactions of the batch have ended for those who look now; true as well if that cannot be told.
+    async fn visible(&self, batch: &Batch) -> bool {
         let asking = async {
-            let client = self.client().await?;
+            let client = self.client().await.ok()?;
             let query = "select pg_catalog.bool_and(rowcast.is_visible(x)) from pg_catalog.unnest($1::int8[]) as w(x)";
-            let row = client.query_one(query, &[&batch.writers]).await;
-            Ok(row
-                .map_err(|e| call_error(&e))?
-                .get::<_, Option<bool>>(0)
-                .unwrap_or(true))
+            let row = client.query_one(query, &[&batch.writers]).await.ok()?;
+            row.get::<_, Option<bool>>(0)
         };
-        let unavailable = |_| Err(CallError::Unavailable("no answer in time".to_owned()));
-        tokio::time::timeout(self.settings.timeout, asking)
-            .await
-            .unwrap_or_else(unavailable)
+        let answer = tokio::time::timeout(self.settings.timeout, asking).await;
+        !matches!(answer, Ok(Some(false)))
     }
 
     /// After a timeout: each item by itself, within one more time limit for all of them. What holds no filter goes
@@ -257,7 +273,9 @@ impl Judge {
                 self.remember_slow(item.fingerprint);
                 all(item, &Failure::Timeout)
             }
-            Err(CallError::Unavailable(why)) => all(item, &Failure::Unavailable(why)),
+            Err(CallError::Unreachable(why) | CallError::Lost(why) | CallError::Unavailable(why)) => {
+                all(item, &Failure::Unavailable(why))
+            }
         }
     }
 
@@ -323,7 +341,7 @@ impl Judge {
         };
         let result = tokio::time::timeout(limit + self.settings.timeout / 4, work).await;
         match result {
-            Ok(result) => result.map_err(|e| call_error(&e)),
+            Ok(result) => result.map_err(call_error),
             Err(_) => {
                 // Not even that was answered: whatever the connection is busy with, nobody waits behind it.
                 drop(Object::take(client));
@@ -334,7 +352,10 @@ impl Judge {
 
     async fn client(&self) -> Result<Object, CallError> {
         let client = self.pool.get().await;
-        client.map_err(|e| CallError::Unavailable(e.to_string()))
+        client.map_err(|e| match e.kind().is_transient() {
+            true => CallError::Unreachable(e.to_string()),
+            false => CallError::Unavailable(e.to_string()),
+        })
     }
 
     fn is_slow(&self, fingerprint: u64) -> bool {
@@ -448,10 +469,15 @@ fn row_json(row: &Row) -> Box<RawValue> {
     RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
-fn call_error(error: &tokio_postgres::Error) -> CallError {
-    match error.code() {
-        Some(code) if *code == SqlState::QUERY_CANCELED => CallError::Timeout,
-        Some(code) => CallError::Unavailable(format!("SQLSTATE {}", code.code())),
-        None => CallError::Unavailable(error.to_string()),
+fn call_error(error: tokio_postgres::Error) -> CallError {
+    if error.code() == Some(&SqlState::QUERY_CANCELED) {
+        return CallError::Timeout;
+    }
+    let code = error.code().map(|code| format!("SQLSTATE {}", code.code()));
+    let error = SqlError::new("judging", error);
+    let why = code.unwrap_or_else(|| error.to_string());
+    match error.kind().is_transient() {
+        true => CallError::Lost(why),
+        false => CallError::Unavailable(why),
     }
 }

@@ -358,3 +358,27 @@ async fn what_the_judge_was_asked_when_its_connection_ended_is_asked_again() {
     );
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_of_the_database_change_no_verdict() {
+    let db = Database::new().await;
+    db.execute(TABLE).await;
+    db.execute(&format!(
+        "create table friends (id uuid primary key); grant select on friends to authenticated;
+         alter table friends enable row level security; create policy self on friends using (id = auth.uid());
+         insert into friends values ('{ALICE}');
+         create policy p on d using (exists (select from friends));
+         alter database {0} set row_security = off; alter database {0} set transform_null_equals = on;
+         alter database {0} set default_transaction_isolation = 'serializable'",
+        db.name
+    ))
+    .await;
+    let server = Server::start(&db).await;
+    let mut alice = subscriber(&server, &token::user(ALICE), all()).await;
+    let mut bob = subscriber(&server, &token::user(BOB), all()).await;
+    db.execute("insert into d values (1)").await;
+    let got = told(&mut alice, &db, &server).await;
+    assert_eq!((got.len(), &got[0]["record"]["id"]), (1, &json!(1)), "{got:?}");
+    assert_eq!(told(&mut bob, &db, &server).await, [Value::Null; 0]);
+    server.stop().await;
+}

@@ -63,6 +63,9 @@ impl Session {
             ("bytea_output", "hex"),
             ("extra_float_digits", "1"),
             ("standard_conforming_strings", "on"),
+            // What has been committed meanwhile is seen by the next statement, and policies are never an error.
+            ("default_transaction_isolation", "read committed"),
+            ("row_security", "on"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         fixed

@@ -14,6 +14,7 @@ mod clients;
 mod demo;
 mod dev;
 mod filters;
+mod oracle;
 mod policies;
 mod rows;
 mod types;

@@ -337,7 +337,15 @@ impl Pump {
             StreamState::Live => tracing::info!("replication is live"),
             StreamState::Starting => {}
         }
-        self.parts.stream.send_replace(state.clone());
+        // A watch keeps only the last state, and streaming goes on right after a reset: who has not looked yet would
+        // never learn of it. Both mean that changes flow, so the reset stays.
+        self.parts.stream.send_if_modified(|published| {
+            let stays = *state == StreamState::Live && matches!(published, StreamState::Reset(_));
+            if !stays {
+                *published = state.clone();
+            }
+            !stays
+        });
     }
 
     /// The catalog changed at this very place in the stream: what follows is judged by what is true from here on. Not

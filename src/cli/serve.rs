@@ -58,6 +58,9 @@ async fn serve(config: Config) -> Result<(), Failure> {
             "cannot listen on {host} port {port}: {error}; choose another with --host and --port"
         ))
     })?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "listening");
+    }
     server::run(listener, config, shutdown)
         .await
         .map_err(Failure::failed)

@@ -12,7 +12,6 @@ mod pump;
 mod roster;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::postgres::Pool;
@@ -38,7 +37,7 @@ use roster::Bound;
 /// A channel that wants row changes.
 #[derive(Clone, Debug)]
 pub struct Subscriber {
-    /// Its id, from [`Feed::next_id`].
+    /// Its id, which no other subscriber of this feed has or had.
     pub id: SubscriberId,
     /// Full topic, `realtime:…`.
     pub topic: Arc<str>,
@@ -131,15 +130,14 @@ pub struct Feed {
     commands: mpsc::UnboundedSender<Command>,
     keeper: Arc<Keeper>,
     fence: Fence,
-    next_id: Arc<AtomicU64>,
-    stream: watch::Receiver<StreamState>,
 }
 
 /// Batches of events that may wait for the pump; the stream bounds each batch.
 const EVENT_BATCHES: usize = 16;
 
 impl Feed {
-    /// Reads the catalog and starts the pump; returns the handle and what the replication stream needs.
+    /// Reads the catalog and starts the pump; returns the handle and what the replication stream needs. `stream` shows
+    /// the state of that from then on.
     ///
     /// # Errors
     /// The catalog could not be read.
@@ -147,6 +145,7 @@ impl Feed {
         settings: Settings,
         pool: Pool,
         engine: Engine,
+        stream: watch::Sender<StreamState>,
         metrics: Arc<Metrics>,
         shutdown: &Shutdown,
     ) -> Result<(Self, StreamEnds), CatalogError> {
@@ -155,7 +154,6 @@ impl Feed {
         let (commands, orders) = mpsc::unbounded_channel();
         let (tables, wanted) = watch::channel(keeper.snapshot().table_names());
         let (handed_over, confirmed) = watch::channel(Lsn(0));
-        let (stream_state, stream) = watch::channel(StreamState::Starting);
         let ping = Arc::new(tokio::sync::Notify::new());
         let pump = Pump::new(pump::Parts {
             settings,
@@ -167,7 +165,7 @@ impl Feed {
             commands: orders,
             tables,
             handed_over,
-            stream: stream_state,
+            stream,
             ping: Arc::clone(&ping),
         });
         let stopping = shutdown.clone();
@@ -183,8 +181,6 @@ impl Feed {
             commands,
             keeper,
             fence,
-            next_id: Arc::default(),
-            stream,
         };
         Ok((
             feed,
@@ -195,11 +191,6 @@ impl Feed {
                 ping,
             },
         ))
-    }
-
-    /// A subscriber id that was not given out before.
-    pub fn next_id(&self) -> SubscriberId {
-        SubscriberId(self.next_id.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Registers row subscriptions; resolves when they are live, after `on_live` has been pushed. While the
@@ -263,11 +254,6 @@ impl Feed {
     pub fn unsubscribe(&self, id: SubscriberId) {
         // The pump is gone only when the server stops, and then there is nothing to forget.
         let _ = self.commands.send(Command::Remove(id));
-    }
-
-    /// The state of the replication stream, and its changes.
-    pub fn stream(&self) -> watch::Receiver<StreamState> {
-        self.stream.clone()
     }
 
     /// Settles every binding against the catalog and lets Postgres check the filters.

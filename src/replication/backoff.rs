@@ -9,25 +9,32 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// Waits that double from 100 ms to 5 s, each shortened at random by up to half so that many servers do not knock at
 /// once.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     next: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new() -> Self {
+    /// The shortest wait comes first.
+    pub fn new() -> Self {
         Self { next: FIRST }
     }
 
     /// After a stable period: start over.
-    pub(super) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.next = FIRST;
     }
 
     /// How long to wait before the next attempt.
-    pub(super) fn wait(&mut self) -> Duration {
+    pub fn wait(&mut self) -> Duration {
         let whole = self.next;
         self.next = (whole * 2).min(LONGEST);
         whole.mul_f64(rand::rng().random_range(0.5..=1.0))
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

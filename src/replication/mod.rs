@@ -24,6 +24,7 @@ mod stream;
 pub mod wal2json;
 mod walsender;
 
+pub use backoff::Backoff;
 pub use failure::{Failure, ServerError};
 pub use slot::SlotSettings;
 pub use stream::{Settings, run};

@@ -1,5 +1,4 @@
 use crate::auth::KeyError;
-use crate::feed::CatalogError;
 use crate::postgres::SqlError;
 use crate::shutdown::StillRunning;
 
@@ -9,17 +8,9 @@ pub enum ServeError {
     /// The keys of tokens cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
-    /// The database cannot be reached or used.
+    /// The settings for database connections cannot be used.
     #[error(transparent)]
     Database(#[from] SqlError),
-    /// The catalog cannot be read.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// The database lacks what Rowcast needs and cannot make.
-    #[error(
-        "the database lacks objects that rowcast could not create ({0}); run `rowcast check` to see what to grant"
-    )]
-    MissingObjects(String),
     /// The listening socket failed.
     #[error("connections cannot be accepted")]
     Listener(#[source] std::io::Error),

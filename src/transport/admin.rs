@@ -44,7 +44,7 @@ impl Health {
         match &*self.stream.borrow() {
             StreamState::Live | StreamState::Reset(_) => None,
             StreamState::Starting => Some("the replication stream has not started yet".to_owned()),
-            StreamState::Interrupted(reason) => Some(format!("the replication stream is down: {reason}")),
+            StreamState::Interrupted(reason) => Some(format!("row changes do not flow: {reason}")),
         }
     }
 

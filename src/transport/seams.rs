@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::auth::{Claims, TokenError, Verifier};
 use crate::change::StreamState;
-use crate::feed::{Feed, SubscribeError, SubscribeRequest, SubscriberId};
+use crate::feed::{SubscribeError, SubscribeRequest, SubscriberId};
 use crate::hub::Frame;
 
 /// An outcome that is still to come.
@@ -20,15 +20,15 @@ pub trait TokenVerifier: Send + Sync + 'static {
     fn verify(&self, token: Arc<str>) -> Pending<Result<Arc<Claims>, TokenError>>;
 }
 
-/// Serves row subscriptions. Each method has the contract of the [`Feed`] method of the same name.
+/// Serves row subscriptions. Where a method has the name of one of [`Feed`](crate::feed::Feed), it has its contract.
 pub trait RowFeed: Send + Sync + 'static {
-    /// See [`Feed::next_id`].
+    /// A subscriber id that was not given out before.
     fn next_id(&self) -> SubscriberId;
 
-    /// See [`Feed::subscribe`]. Dropping the future is followed by [`RowFeed::unsubscribe`].
+    /// See [`Feed::subscribe`](crate::feed::Feed::subscribe). Dropping the future is followed by [`RowFeed::unsubscribe`].
     fn subscribe(&self, request: SubscribeRequest) -> Pending<Result<(), SubscribeError>>;
 
-    /// See [`Feed::replace_claims`].
+    /// See [`Feed::replace_claims`](crate::feed::Feed::replace_claims).
     fn replace_claims(
         &self,
         id: SubscriberId,
@@ -36,10 +36,10 @@ pub trait RowFeed: Send + Sync + 'static {
         on_live: Vec<Frame>,
     ) -> Pending<Result<(), SubscribeError>>;
 
-    /// See [`Feed::unsubscribe`].
+    /// See [`Feed::unsubscribe`](crate::feed::Feed::unsubscribe).
     fn unsubscribe(&self, id: SubscriberId);
 
-    /// See [`Feed::stream`].
+    /// The state of the replication stream, and its changes.
     fn stream(&self) -> watch::Receiver<StreamState>;
 }
 
@@ -47,34 +47,5 @@ impl TokenVerifier for Verifier {
     fn verify(&self, token: Arc<str>) -> Pending<Result<Arc<Claims>, TokenError>> {
         let verifier = self.clone();
         Box::pin(async move { verifier.verify(&token).await })
-    }
-}
-
-impl RowFeed for Feed {
-    fn next_id(&self) -> SubscriberId {
-        Self::next_id(self)
-    }
-
-    fn subscribe(&self, request: SubscribeRequest) -> Pending<Result<(), SubscribeError>> {
-        let feed = self.clone();
-        Box::pin(async move { Self::subscribe(&feed, request).await })
-    }
-
-    fn replace_claims(
-        &self,
-        id: SubscriberId,
-        claims: Arc<Claims>,
-        on_live: Vec<Frame>,
-    ) -> Pending<Result<(), SubscribeError>> {
-        let feed = self.clone();
-        Box::pin(async move { Self::replace_claims(&feed, id, claims, on_live).await })
-    }
-
-    fn unsubscribe(&self, id: SubscriberId) {
-        Self::unsubscribe(self, id);
-    }
-
-    fn stream(&self) -> watch::Receiver<StreamState> {
-        Self::stream(self)
     }
 }

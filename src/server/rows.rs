@@ -1,0 +1,67 @@
+//! The rows as the sessions see them, also while there is no database yet: who subscribes then waits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::watch;
+
+use crate::auth::Claims;
+use crate::change::StreamState;
+use crate::feed::{Feed, SubscribeError, SubscribeRequest, SubscriberId};
+use crate::hub::Frame;
+use crate::transport::{Pending, RowFeed};
+
+/// A feed that may be still to come.
+pub(super) struct Rows {
+    feed: watch::Receiver<Option<Feed>>,
+    stream: watch::Receiver<StreamState>,
+    next_id: AtomicU64,
+}
+
+impl Rows {
+    pub(super) fn new(feed: watch::Receiver<Option<Feed>>, stream: watch::Receiver<StreamState>) -> Self {
+        Self {
+            feed,
+            stream,
+            next_id: AtomicU64::new(0),
+        }
+    }
+}
+
+impl RowFeed for Rows {
+    fn next_id(&self) -> SubscriberId {
+        SubscriberId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn subscribe(&self, request: SubscribeRequest) -> Pending<Result<(), SubscribeError>> {
+        let feed = self.feed.clone();
+        Box::pin(async move { arrival(feed).await?.subscribe(request).await })
+    }
+
+    fn replace_claims(
+        &self,
+        id: SubscriberId,
+        claims: Arc<Claims>,
+        on_live: Vec<Frame>,
+    ) -> Pending<Result<(), SubscribeError>> {
+        let feed = self.feed.clone();
+        Box::pin(async move { arrival(feed).await?.replace_claims(id, claims, on_live).await })
+    }
+
+    fn unsubscribe(&self, id: SubscriberId) {
+        // Without a feed nobody is subscribed.
+        if let Some(feed) = &*self.feed.borrow() {
+            feed.unsubscribe(id);
+        }
+    }
+
+    fn stream(&self) -> watch::Receiver<StreamState> {
+        self.stream.clone()
+    }
+}
+
+async fn arrival(mut feed: watch::Receiver<Option<Feed>>) -> Result<Feed, SubscribeError> {
+    let arrived = feed.wait_for(Option::is_some).await;
+    let stopping = || SubscribeError::Unavailable("the server is stopping".to_owned());
+    arrived.map_err(|_| stopping())?.clone().ok_or_else(stopping)
+}

@@ -1,0 +1,152 @@
+//! From nothing to a running feed, however long the database takes: a container starts before its database, a password
+//! is corrected, a right is granted. The server answers meanwhile and says what it waits for.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::settings;
+use crate::change::StreamState;
+use crate::config::Config;
+use crate::feed::{CatalogError, Feed, StreamEnds};
+use crate::policy::{Engine, Judge};
+use crate::postgres::{self, ConnectSettings, InstallReport, Pool, SqlError};
+use crate::replication::{self, Backoff};
+use crate::shutdown::Shutdown;
+use crate::telemetry::Metrics;
+
+/// What it takes.
+pub(super) struct Startup {
+    pub(super) config: Config,
+    pub(super) connect: ConnectSettings,
+    pub(super) catalog_pool: Pool,
+    pub(super) judge_pool: Pool,
+    pub(super) stream: watch::Sender<StreamState>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) shutdown: Shutdown,
+}
+
+/// Why the feed could not be started this time.
+#[derive(Debug, thiserror::Error)]
+enum NotYet {
+    #[error("{}", .0.chain())]
+    Database(#[from] SqlError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(
+        "the database lacks objects that rowcast could not create ({0}); run `rowcast check` to see what to grant"
+    )]
+    MissingObjects(String),
+}
+
+impl Startup {
+    /// Tries until the feed runs, then starts the replication stream and puts the feed into `arrived`.
+    pub(super) async fn run(self, arrived: watch::Sender<Option<Feed>>) {
+        let shutdown = self.shutdown.clone();
+        tokio::select! {
+            feed = self.insist() => {
+                arrived.send_replace(Some(feed));
+                // Those who ask later find it here.
+                shutdown.cancelled().await;
+            }
+            () = shutdown.cancelled() => {}
+        }
+    }
+
+    async fn insist(self) -> Feed {
+        let mut backoff = Backoff::new();
+        loop {
+            match Box::pin(self.attempt()).await {
+                Ok((feed, ends)) => {
+                    self.stream.send_if_modified(|state| {
+                        let waited = *state != StreamState::Starting;
+                        *state = StreamState::Starting;
+                        waited
+                    });
+                    self.follow(ends);
+                    return feed;
+                }
+                Err(reason) => self.tell(reason.to_string()),
+            }
+            tokio::time::sleep(backoff.wait()).await;
+        }
+    }
+
+    /// Says it once, not at every attempt.
+    fn tell(&self, reason: String) {
+        let state = StreamState::Interrupted(reason);
+        if *self.stream.borrow() == state {
+            return;
+        }
+        if let StreamState::Interrupted(reason) = &state {
+            tracing::warn!(reason, "waiting for the database");
+        }
+        self.stream.send_replace(state);
+    }
+
+    async fn attempt(&self) -> Result<(Feed, StreamEnds), NotYet> {
+        if self.config.database.install_objects {
+            self.install().await?;
+        }
+        let judge = Judge::new(
+            self.judge_pool.clone(),
+            settings::judge(&self.config),
+            Arc::clone(&self.metrics),
+        );
+        let started = Feed::start(
+            settings::feed(&self.config),
+            self.catalog_pool.clone(),
+            Engine::new(judge, Arc::clone(&self.metrics)),
+            self.stream.clone(),
+            Arc::clone(&self.metrics),
+            &self.shutdown,
+        );
+        Ok(started.await?)
+    }
+
+    /// Installs the objects of `sql/`, and says what could not be.
+    async fn install(&self) -> Result<(), NotYet> {
+        let session = settings::installer_session(&self.config);
+        let mut connection = postgres::connect(&self.connect, &session).await?;
+        let report = postgres::install(&mut connection, &settings::install(&self.config)).await?;
+        for entry in &report.entries {
+            tracing::debug!(object = %entry.object, outcome = %entry.outcome, "database object");
+        }
+        let missing: Vec<String> = report.missing_essentials().map(ToString::to_string).collect();
+        if !missing.is_empty() {
+            return Err(NotYet::MissingObjects(missing.join("; ")));
+        }
+        self.warn_of_delays(&report);
+        Ok(())
+    }
+
+    fn warn_of_delays(&self, report: &InstallReport) {
+        if !report.announces_catalog_changes() {
+            tracing::warn!(
+                interval = ?self.config.database.catalog_interval,
+                "changes of tables, grants and policies take effect only when the catalog is read again: the event \
+                 trigger could not be installed, which needs a superuser"
+            );
+        }
+    }
+
+    /// Starts the replication stream.
+    fn follow(&self, ends: StreamEnds) {
+        let StreamEnds {
+            events,
+            tables,
+            handed_over,
+            ping,
+        } = ends;
+        let stream = replication::run(
+            settings::replication(&self.config, self.connect.clone()),
+            tables,
+            events,
+            handed_over,
+            ping,
+            Arc::clone(&self.metrics),
+            self.shutdown.clone(),
+        );
+        self.shutdown.spawn("replication", stream);
+    }
+}

@@ -327,7 +327,6 @@ impl Pump {
             .replication_live
             .set(i64::from(*state == StreamState::Live));
         match state {
-            StreamState::Interrupted(why) => tracing::warn!(why, "replication interrupted"),
             StreamState::Reset(why) => {
                 tracing::error!(why, "changes may have been missed");
                 // Another timeline or slot counts from elsewhere.
@@ -335,7 +334,8 @@ impl Pump {
                 self.transaction = None;
             }
             StreamState::Live => tracing::info!("replication is live"),
-            StreamState::Starting => {}
+            // The stream has logged why.
+            StreamState::Interrupted(_) | StreamState::Starting => {}
         }
         // A watch keeps only the last state, and streaming goes on right after a reset: who has not looked yet would
         // never learn of it. Both mean that changes flow, so the reset stays.
@@ -351,8 +351,11 @@ impl Pump {
     /// The catalog changed at this very place in the stream: what follows is judged by what is true from here on. Not
     /// judging at all is the only alternative, so this insists.
     async fn reread(&mut self, shutdown: &Shutdown) {
+        let mut said = false;
         while let Err(error) = self.read_catalog().await {
-            tracing::error!(%error, "the catalog changed but could not be read; changes wait");
+            if !std::mem::replace(&mut said, true) {
+                tracing::error!(%error, "the catalog changed but could not be read; changes wait");
+            }
             tokio::select! {
                 () = tokio::time::sleep(RETRY) => {}
                 () = shutdown.cancelled() => return,

@@ -15,6 +15,7 @@ mod demo;
 mod dev;
 mod filters;
 mod oracle;
+mod outages;
 mod policies;
 mod rows;
 mod types;

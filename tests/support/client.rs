@@ -163,12 +163,13 @@ impl Client {
     /// The next message that fits; others are kept. Fails, showing what came instead, if none does.
     pub async fn expect(&mut self, what: &str, fits: impl Fn(&Message) -> bool) -> Message {
         let mut looked = 0;
+        let deadline = tokio::time::Instant::now() + LIMIT;
         loop {
             if let Some(found) = self.pending.iter().skip(looked).position(&fits) {
                 return self.pending.remove(looked + found);
             }
             looked = self.pending.len();
-            let next = tokio::time::timeout(LIMIT, self.receive()).await;
+            let next = tokio::time::timeout_at(deadline, self.receive()).await;
             match next {
                 Ok(true) => {}
                 Ok(false) => panic!(

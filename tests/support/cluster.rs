@@ -18,16 +18,8 @@ pub fn shared() -> &'static PrivateCluster {
     })
 }
 
-/// A cluster of a test's own, for those that restart or break it. Stopped when dropped.
-pub fn own(dir: &Path, settings: &[(&str, &str)]) -> PrivateCluster {
-    let mut options = fast(dir);
-    options
-        .settings
-        .extend(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-    PrivateCluster::start(options).expect("a private Postgres for this test")
-}
-
-fn fast(dir: &Path) -> Options {
+/// Quick to start and to stop.
+pub fn fast(dir: &Path) -> Options {
     let mut options = Options::new(dir);
     options.durability = Durability::Fast;
     options.settings = [
@@ -41,7 +33,7 @@ fn fast(dir: &Path) -> Options {
 }
 
 /// Statics are not dropped, and tests may be killed: a shell that reads from us until we are gone cleans up.
-fn stop_with_us(cluster: &PrivateCluster, dir: &Path) {
+pub fn stop_with_us(cluster: &PrivateCluster, dir: &Path) {
     let pid_file = cluster.data_dir().join("postmaster.pid");
     let script = "cat >/dev/null; kill -QUIT $(head -n 1 \"$1\"); sleep 1; rm -rf \"$2\"";
     // In a group of its own: Ctrl-C and `timeout` end whole groups, and Postgres is not in ours either.

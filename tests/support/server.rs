@@ -65,36 +65,43 @@ impl Server {
         self.running.await.expect("no panic")
     }
 
-    /// Ends every task at once, as a crash would: nothing is confirmed or said on the way out.
-    pub fn abandon(&self) {
-        self.running.abort();
-        self.shutdown.cancel();
-    }
-
     /// Waits until everything committed so far has been put into the outboxes.
     pub async fn passed(&self, database: &Database) {
-        let target = database
-            .text("select (pg_current_wal_flush_lsn() - '0/0')::text")
-            .await;
-        let target: u64 = target.parse().expect("a position");
-        eventually("the server has passed the database's position", || async {
-            let (_, metrics) = self.get("/metrics").await;
-            let line = metrics
-                .lines()
-                .find_map(|line| line.strip_prefix("rowcast_confirmed_lsn_bytes "))?;
-            (line.parse::<u64>().ok()? >= target).then_some(())
-        })
-        .await;
+        passed(self.address, database).await;
     }
 
     /// A `GET`: status and body.
     pub async fn get(&self, path: &str) -> (u16, String) {
-        let response = reqwest::get(format!("{}{path}", self.url()))
-            .await
-            .expect("an answer");
-        let status = response.status().as_u16();
-        (status, response.text().await.expect("a body"))
+        get(self.address, path).await
     }
+}
+
+/// See [`Server::passed`].
+pub async fn passed(address: SocketAddr, database: &Database) {
+    let target = database
+        .text("select (pg_current_wal_flush_lsn() - '0/0')::text")
+        .await;
+    let target: u64 = target.parse().expect("a position");
+    eventually("the server has passed the database's position", || async {
+        (metric(address, "rowcast_confirmed_lsn_bytes").await? >= target).then_some(())
+    })
+    .await;
+}
+
+/// A metric without labels.
+pub async fn metric(address: SocketAddr, name: &str) -> Option<u64> {
+    let (_, metrics) = get(address, "/metrics").await;
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    metrics.lines().find_map(value)
+}
+
+/// A `GET`: status and body.
+pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let response = reqwest::get(format!("http://{address}{path}"))
+        .await
+        .expect("an answer");
+    let status = response.status().as_u16();
+    (status, response.text().await.expect("a body"))
 }
 
 /// Settings for a database, as the tests want them.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Database, Server, Version, cluster, database, eventually, token};
+use crate::support::{Client, Database, OwnCluster, Server, Version, eventually, token};
 
 const ALICE: &str = "a0000000-0000-4000-8000-000000000001";
 const BOB: &str = "b0000000-0000-4000-8000-000000000002";
@@ -281,11 +281,8 @@ async fn names_that_look_like_ours_are_only_names() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_waits_for_its_standby_is_waited_for() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let cluster = cluster::own(&dir.path().join("cluster"), &[]);
-    let settings = cluster.connect_settings("postgres");
-    database::prepare(&settings).await;
-    let db = Database::open("standby".to_owned(), settings).await;
+    let cluster = OwnCluster::start(&[]).await;
+    let db = cluster.database().await;
     db.execute(TABLE).await;
     db.execute("create policy p on d using (owner = auth.uid())")
         .await;

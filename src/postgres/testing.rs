@@ -18,7 +18,7 @@ pub(crate) struct Cluster {
     _keeper: Child,
 }
 
-/// What runs as the user `postgres` (the server refuses root). `$1` binaries, `$2` folder, `$3` port, `$4…` settings.
+/// What runs as the user `postgres` (the server refuses root). wal3json is allowed and does not exist. `$1` binaries, `$2` folder, `$3` port, `$4…` settings.
 const KEEPER: &str = r#"
 bin=$1 folder=$2 port=$3; shift 3
 "$bin/initdb" -D "$folder/data" -U postgres -A trust -E UTF8 --no-sync --locale=C.UTF-8 >"$folder/initdb.log" 2>&1 || { cat "$folder/initdb.log"; exit 1; }

@@ -5,17 +5,17 @@
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod database;
-pub(crate) mod program;
 pub(crate) mod own;
 pub(crate) mod process;
+pub(crate) mod program;
 pub(crate) mod server;
 pub(crate) mod token;
 
 pub(crate) use client::{Client, Version};
 pub(crate) use database::Database;
-pub(crate) use program::Program;
 pub(crate) use own::OwnCluster;
 pub(crate) use process::Process;
+pub(crate) use program::Program;
 pub(crate) use server::Server;
 
 use std::time::Duration;

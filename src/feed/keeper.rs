@@ -70,12 +70,12 @@ pub(super) struct Keeper {
     max_in_values: usize,
     metrics: Arc<Metrics>,
     current: watch::Sender<Arc<Snapshot>>,
-    /// Held while reading, so that readings do not overlap; when the last one ended.
+    /// Held while reading, so that readings do not overlap; when the last one began.
     reading: Mutex<Instant>,
 }
 
-/// A refused subscription has the catalog read again only if the last reading is older than this.
-const STALE: Duration = Duration::from_millis(500);
+/// Least time between two readings that refused subscriptions ask for, so that a loop of them costs little.
+const RECHECK: Duration = Duration::from_millis(100);
 
 impl Keeper {
     pub(super) async fn start(
@@ -135,8 +135,12 @@ impl Keeper {
     /// Reads the catalog, and again what every known role may read.
     pub(super) async fn refresh(&self) -> Result<(), CatalogError> {
         let mut reading = self.reading.lock().await;
+        self.refresh_holding(&mut reading).await
+    }
+
+    async fn refresh_holding(&self, began: &mut Instant) -> Result<(), CatalogError> {
+        *began = Instant::now();
         let result = self.read().await;
-        *reading = Instant::now();
         self.metrics.catalog_reads.inc();
         if result.is_err() {
             self.metrics.catalog_failures.inc();
@@ -164,10 +168,14 @@ impl Keeper {
         self.refresh().await
     }
 
-    /// Reads the catalog unless that was just done; whether it did.
-    pub(super) async fn refresh_if_stale(&self) -> bool {
-        let stale = self.reading.lock().await.elapsed() >= STALE;
-        stale && self.refresh().await.is_ok()
+    /// Makes sure that the catalog has been read since `asked`; whether it has. Those who ask at once share a reading.
+    pub(super) async fn refresh_since(&self, asked: Instant) -> bool {
+        let mut reading = self.reading.lock().await;
+        if *reading >= asked {
+            return true;
+        }
+        tokio::time::sleep_until((*reading + RECHECK).into()).await;
+        self.refresh_holding(&mut reading).await.is_ok()
     }
 
     /// The current snapshot with this role in it; `None` if the database has no such role.

@@ -12,7 +12,7 @@ mod pump;
 mod roster;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::postgres::Pool;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -258,10 +258,11 @@ impl Feed {
 
     /// Settles every binding against the catalog and lets Postgres check the filters.
     async fn check(&self, request: &SubscribeRequest) -> Result<(Arc<Snapshot>, Vec<Bound>), SubscribeError> {
+        let asked = Instant::now();
         let mut snapshot = self.role(&request.claims).await?;
         match self.bind(&snapshot, request).await {
             // The table may have been published a moment ago: look again before saying no.
-            Err(SubscribeError::Refused(_)) if self.keeper.refresh_if_stale().await => {
+            Err(SubscribeError::Refused(_)) if self.keeper.refresh_since(asked).await => {
                 snapshot = self.role(&request.claims).await?;
                 let bindings = self.bind(&snapshot, request).await?;
                 Ok((snapshot, bindings))

@@ -12,8 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use super::failure::Failure;
 use super::socket::Socket;
-use crate::postgres::ConnectSettings;
-use crate::postgres::{Tls, server_name, tls_server_end_point};
+use crate::postgres::{ConnectSettings, Tls, server_name, tls_server_end_point};
 
 /// Quiet time before TCP asks whether the peer is still there, and between its questions. Our own status updates
 /// notice a dead peer too; this also works while we do not read.

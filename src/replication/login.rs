@@ -143,3 +143,106 @@ impl<'a> Login<'a> {
 fn refused(error: io::Error) -> Failure {
     Failure::Login(format!("scram failed: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::postgres::SslMode;
+    use crate::secret::Secret;
+
+    fn settings(password: &str) -> ConnectSettings {
+        ConnectSettings {
+            host: "db".to_owned(),
+            port: 5432,
+            user: "me".to_owned(),
+            password: Secret::new(password),
+            database: "app".to_owned(),
+            ssl_mode: SslMode::Disable,
+            ssl_root_cert: None,
+            connect_timeout: Duration::from_secs(1),
+        }
+    }
+
+    fn answer(password: &str, binding: Option<&[u8]>, message: &[u8]) -> Result<Vec<u8>, String> {
+        let settings = settings(password);
+        let mut login = Login::new(&settings, binding.is_some(), binding.map(<[u8]>::to_vec));
+        let mut out = BytesMut::new();
+        login.answer(message, &mut out).map_err(|e| e.to_string())?;
+        Ok(out.to_vec())
+    }
+
+    #[test]
+    fn passwords_are_answered_and_their_absence_is_told() {
+        assert_eq!(answer("pw", None, b"\0\0\0\0").unwrap(), b"");
+        assert_eq!(answer("pw", None, b"\0\0\0\x03").unwrap(), b"p\0\0\0\x07pw\0");
+        let md5 = answer("pw", None, b"\0\0\0\x05salt").unwrap();
+        assert!(md5.starts_with(b"p\0\0\0\x28md5"), "{md5:?}");
+        for message in [
+            &b"\0\0\0\x03"[..],
+            b"\0\0\0\x05salt",
+            b"\0\0\0\x0aSCRAM-SHA-256\0\0",
+        ] {
+            assert!(answer("", None, message).unwrap_err().contains("none is set"));
+        }
+        assert!(
+            answer("pw", None, b"\0\0\0\x07")
+                .unwrap_err()
+                .contains("scram-sha-256")
+        );
+    }
+
+    #[test]
+    fn scram_binds_to_the_certificate_where_both_sides_can() {
+        let both = b"\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0";
+        let plain = b"\0\0\0\x0aSCRAM-SHA-256\0\0";
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let bound = text(answer("pw", Some(b"hash"), both).unwrap());
+        assert!(
+            bound.contains("SCRAM-SHA-256-PLUS\0") && bound.contains("p=tls-server-end-point,,"),
+            "{bound}"
+        );
+        let no_hash = text(answer("pw", None, both).unwrap());
+        assert!(
+            no_hash.contains("SCRAM-SHA-256\0") && no_hash.contains("n,,"),
+            "{no_hash}"
+        );
+        let not_offered = text(answer("pw", Some(b"hash"), plain).unwrap());
+        assert!(not_offered.contains("y,,"), "{not_offered}");
+        assert!(
+            answer("pw", None, b"\0\0\0\x0aOAUTHBEARER\0\0")
+                .unwrap_err()
+                .contains("no scram")
+        );
+    }
+
+    #[test]
+    fn a_server_that_skips_its_own_proof_is_refused() {
+        let settings = settings("pw");
+        let mut login = Login::new(&settings, false, None);
+        let mut out = BytesMut::new();
+        login.answer(b"\0\0\0\x0aSCRAM-SHA-256\0\0", &mut out).unwrap();
+        assert!(login.answer(b"\0\0\0\0", &mut out).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_messages_never_panic(
+            messages in proptest::collection::vec(
+                (0_u8..14, proptest::collection::vec(any::<u8>(), 0..40)), 0..5
+            ),
+        ) {
+            let settings = settings("pw");
+            let mut login = Login::new(&settings, false, None);
+            let mut out = BytesMut::new();
+            for (kind, rest) in messages {
+                let mut body = vec![0, 0, 0, kind];
+                body.extend(rest);
+                let _ = login.answer(&body, &mut out);
+            }
+        }
+    }
+}

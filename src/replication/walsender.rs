@@ -12,7 +12,7 @@ use super::connection::{self, Io};
 use super::failure::{Failure, ServerError};
 use super::frames::{Frame, Status, data_row, error_fields, frame, parameter, write_status};
 use super::login::{Login, write_startup};
-use crate::postgres::ConnectSettings;
+use crate::postgres::{ConnectSettings, SslMode};
 
 /// Room made for each read.
 const READ: usize = 64 * 1024;
@@ -34,13 +34,31 @@ impl Walsender {
     /// Connects and logs in for logical replication.
     pub(super) async fn connect(settings: &ConnectSettings, application_name: &str) -> Result<Self, Failure> {
         let limit = settings.connect_timeout;
-        let attempt = Self::log_in(settings, application_name);
+        let attempt = Self::log_in_as_preferred(settings, application_name);
         timeout(limit, attempt).await.unwrap_or_else(|_| {
             Err(Failure::Timeout {
                 place: connection::place(settings),
                 limit,
             })
         })
+    }
+
+    /// libpq's `prefer`: once more in plain text when the handshake fails or the server's rules refuse the encrypted
+    /// connection. A wrong password stays wrong and is not repeated in the clear.
+    async fn log_in_as_preferred(
+        settings: &ConnectSettings,
+        application_name: &str,
+    ) -> Result<Self, Failure> {
+        match Self::log_in(settings, application_name).await {
+            Err(Failure::Tls(_)) if settings.ssl_mode == SslMode::Prefer => {
+                let plain = ConnectSettings {
+                    ssl_mode: SslMode::Disable,
+                    ..settings.clone()
+                };
+                Self::log_in(&plain, application_name).await
+            }
+            outcome => outcome,
+        }
     }
 
     async fn log_in(settings: &ConnectSettings, application_name: &str) -> Result<Self, Failure> {
@@ -60,7 +78,14 @@ impl Walsender {
             match message.tag {
                 b'R' => login.answer(&message.body, &mut walsender.output)?,
                 b'S' => walsender.parameter(&message.body),
-                b'E' => return Err(Failure::at_login(server_error(&message.body), &settings.user)),
+                b'E' => {
+                    let error = server_error(&message.body);
+                    let rule = opened.encrypted && error.code == "28000";
+                    return Err(match settings.ssl_mode {
+                        SslMode::Prefer if rule => Failure::Tls(error.to_string()),
+                        _ => Failure::at_login(error, &settings.user),
+                    });
+                }
                 b'Z' => return Ok(walsender),
                 _ => {}
             }

@@ -89,6 +89,16 @@ impl Cluster {
         self.dir.path().join("data")
     }
 
+    /// Puts a file into the data folder, readable by the server alone.
+    pub(super) fn write(&self, name: &str, text: &str) {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+        let path = self.data().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let owner = std::fs::metadata(self.data()).unwrap();
+        chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
+    }
+
     pub(super) fn settings(&self) -> ConnectSettings {
         ConnectSettings {
             host: "127.0.0.1".to_owned(),

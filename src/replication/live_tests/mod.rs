@@ -5,4 +5,5 @@ mod follower;
 mod interruptions;
 mod slots;
 mod stream;
+mod tls;
 mod types;

@@ -6,4 +6,4 @@ mod interruptions;
 mod slots;
 mod stream;
 mod tls;
-mod types;
+mod values;

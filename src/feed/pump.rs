@@ -289,7 +289,7 @@ impl Pump {
                 }
                 Event::Stream(state) => self.stream_changed(state),
             }
-            self.rewire();
+            self.settle();
         }
         self.flush(changes).await;
     }
@@ -374,9 +374,6 @@ impl Pump {
     /// Asks for another set of tables, between transactions: everything handed over so far is then exactly what the
     /// stream need not send again.
     fn rewire(&mut self) {
-        if self.transaction.is_some() {
-            return;
-        }
         let wanted = self.snapshot.table_names();
         if self
             .streaming
@@ -389,8 +386,12 @@ impl Pump {
         }
     }
 
-    /// After every step: those the stream has caught up with are live.
+    /// After every step: those the stream has caught up with are live. Only between transactions: whoever went live
+    /// within one would get its second half.
     fn settle(&mut self) {
+        if self.transaction.is_some() {
+            return;
+        }
         self.rewire();
         let Some(streaming) = self.streaming.as_ref().filter(|_| !self.waiting.is_empty()) else {
             return;

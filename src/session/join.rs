@@ -21,6 +21,9 @@ const MAX_DELAYED_BYTES: usize = 16_384;
 /// Longest token looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 16_384;
 
+/// Stands for a longer one; no JWT either, so that the client is told that and not that there is none.
+const OVERSIZED_TOKEN: &str = "oversized";
+
 impl Session {
     /// `phx_join`: replaces what the client has under this topic, checks what needs no waiting (protocol.md b.3) and
     /// asks for the token to be verified.
@@ -256,7 +259,11 @@ impl Session {
     }
 }
 
-/// A token worth verifying; one that is far too long is none, and its text need not be kept.
+/// A token worth verifying. One that is far too long is no JWT, whatever it says, and its text need not be kept.
 pub(super) fn bounded_token(token: &str) -> Arc<str> {
-    Arc::from(if token.len() > MAX_TOKEN_BYTES { "" } else { token })
+    Arc::from(if token.len() > MAX_TOKEN_BYTES {
+        OVERSIZED_TOKEN
+    } else {
+        token
+    })
 }

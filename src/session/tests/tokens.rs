@@ -24,7 +24,7 @@ fn a_join_may_bring_its_own_token() {
 fn an_absurdly_long_token_is_not_kept() {
     let mut client = Client::new();
     let join = json!(["1", "1", TOPIC, "phx_join", {"config": {}, "access_token": "x".repeat(20_000)}]);
-    assert!(matches!(&client.send(join)[..], [Effect::Verify { token, .. }] if token.is_empty()));
+    assert!(matches!(&client.send(join)[..], [Effect::Verify { token, .. }] if token.len() < 100));
 }
 
 #[test]

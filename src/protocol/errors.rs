@@ -215,6 +215,10 @@ pub enum Close {
     JoinRate,
     /// A message was larger than the limit.
     TooLarge,
+    /// A text message was not UTF-8.
+    NotUtf8,
+    /// What came is not what RFC 6455 calls a frame.
+    NotAFrame,
     /// The server stops.
     Restart,
     /// The outbox was full: the client reads slower than its messages arise.
@@ -223,11 +227,13 @@ pub enum Close {
 
 impl Close {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Idle,
         Self::NoChannels,
         Self::JoinRate,
         Self::TooLarge,
+        Self::NotUtf8,
+        Self::NotAFrame,
         Self::Restart,
         Self::SlowConsumer,
     ];
@@ -237,6 +243,8 @@ impl Close {
         match self {
             Self::Idle | Self::NoChannels => 1000,
             Self::JoinRate => 1001,
+            Self::NotAFrame => 1002,
+            Self::NotUtf8 => 1007,
             Self::TooLarge => 1009,
             Self::Restart => 1012,
             Self::SlowConsumer => 1013,
@@ -250,6 +258,8 @@ impl Close {
             Self::NoChannels => "no channels",
             Self::JoinRate => "too many joins per second",
             Self::TooLarge => "message too large",
+            Self::NotUtf8 => "text is not UTF-8",
+            Self::NotAFrame => "protocol error",
             Self::Restart => "server restart",
             Self::SlowConsumer => "too slow, try again later",
         }
@@ -262,6 +272,8 @@ impl Close {
             Self::NoChannels => "no_channels",
             Self::JoinRate => "join_rate",
             Self::TooLarge => "too_large",
+            Self::NotUtf8 => "not_utf8",
+            Self::NotAFrame => "protocol_error",
             Self::Restart => "restart",
             Self::SlowConsumer => "slow_consumer",
         }

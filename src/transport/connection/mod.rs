@@ -269,10 +269,15 @@ where
     }
 }
 
-/// axum hides the library's error type, so its text has to tell a message that is too long from a broken socket.
+/// axum hides the library's error type, so its text has to tell what the client did wrong from a broken socket.
 fn ending_of(error: &axum::Error) -> Ending {
-    if error.to_string().contains("Message too long") {
+    let text = error.to_string();
+    if text.contains("Message too long") {
         Ending::Close(Close::TooLarge)
+    } else if text.contains("UTF-8 encoding error") {
+        Ending::Close(Close::NotUtf8)
+    } else if text.contains("protocol error") && !text.contains("without closing handshake") {
+        Ending::Close(Close::NotAFrame)
     } else {
         Ending::Error
     }

@@ -12,6 +12,7 @@ pub use error::ServeError;
 pub use settings::connect as connect_settings;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
@@ -74,8 +75,20 @@ async fn serve(listener: TcpListener, config: Config, shutdown: &Shutdown) -> Re
         let _ = socket.set_nodelay(true);
     });
     let stopping = shutdown.clone();
-    axum::serve(listener, router)
+    let serving = axum::serve(listener, router)
         .with_graceful_shutdown(async move { stopping.cancelled().await })
-        .await
-        .map_err(ServeError::Listener)
+        .into_future();
+    tokio::select! {
+        served = serving => served.map_err(ServeError::Listener),
+        () = requests_had_their_time(shutdown) => Ok(()),
+    }
+}
+
+/// Once the server stops, requests are given this long to end. It does not concern WebSockets, which close by
+/// themselves and are waited for as tasks; but whoever sends half a request would otherwise be waited for forever.
+const REQUEST_DRAIN: Duration = Duration::from_secs(2);
+
+async fn requests_had_their_time(shutdown: &Shutdown) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(REQUEST_DRAIN).await;
 }

@@ -114,6 +114,13 @@ impl Outbox {
         }
     }
 
+    /// Waits until the outbox has overflowed. Cancel-safe; in place of [`Outbox::drain`], not beside it.
+    pub async fn overflowed(&self) {
+        while self.lock().state != State::Overflowed {
+            self.0.wake.notified().await;
+        }
+    }
+
     /// Refuses further frames and frees what is queued. For the owner, when the socket is gone.
     pub fn close(&self) {
         let mut queue = self.lock();
@@ -135,6 +142,8 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     fn frame(text: &str) -> Frame {
@@ -167,6 +176,25 @@ mod tests {
         assert_eq!(outbox.push(frame("d")), Err(Overflow::Closed));
         assert!(matches!(outbox.drain().await, Drained::Overflowed));
         assert_eq!(outbox.lock().frames.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_overflow_wakes_who_waits_for_it_and_leaves_the_rest_to_drain() {
+        let outbox = Outbox::new(Bounds {
+            frames: 1,
+            bytes: 100,
+        });
+        outbox.push(frame("a")).unwrap();
+        assert!(outbox.overflowed().now_or_never().is_none());
+        assert!(matches!(outbox.drain().await, Drained::Frames(_)));
+        let waiting = tokio::spawn({
+            let outbox = outbox.clone();
+            async move { outbox.overflowed().await }
+        });
+        tokio::task::yield_now().await;
+        outbox.push(frame("b")).unwrap();
+        outbox.push(frame("c")).unwrap_err();
+        waiting.await.unwrap();
     }
 
     #[tokio::test]

@@ -9,13 +9,17 @@
 
 mod support;
 
+mod bad_input;
 mod breaking;
 mod clients;
 mod demo;
 mod dev;
 mod filters;
+mod limits;
 mod oracle;
 mod outages;
 mod policies;
 mod rows;
+mod sessions;
+mod tokens;
 mod types;

@@ -2,10 +2,11 @@
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message as Raw};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::{LIMIT, Server};
 
@@ -30,9 +31,11 @@ pub struct Message {
 
 /// A connection.
 pub struct Client {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<TcpStream>,
     version: Version,
     next_ref: u64,
+    /// Of the last join.
+    join_ref: Value,
     /// Received and not yet looked for.
     pending: Vec<Message>,
     /// How the server ended it.
@@ -54,19 +57,35 @@ impl Client {
 
     /// Connects to a server that is not of this process, `http://…`, or says why not.
     pub async fn try_connect_to(base: &str, version: Version, token: &str) -> Result<Self, Error> {
+        let address = base.strip_prefix("http://").expect("an http URL");
+        let stream = TcpStream::connect(address).await?;
+        Self::over(stream, address, version, token).await
+    }
+
+    /// Connects over a socket that takes in little more than what the test reads.
+    pub async fn connect_narrow(server: &Server, version: Version, token: &str) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("a small buffer");
+        let stream = socket.connect(server.address).await.expect("the server listens");
+        Self::over(stream, &server.address.to_string(), version, token)
+            .await
+            .expect("a connection")
+    }
+
+    async fn over(stream: TcpStream, address: &str, version: Version, token: &str) -> Result<Self, Error> {
         let vsn = match version {
             Version::V1 => "1.0.0",
             Version::V2 => "2.0.0",
         };
-        let base = base.replacen("http", "ws", 1);
-        let url = format!("{base}/realtime/v1/websocket?apikey={token}&vsn={vsn}");
-        let (socket, _) = tokio::time::timeout(LIMIT, connect_async(url))
+        let url = format!("ws://{address}/realtime/v1/websocket?apikey={token}&vsn={vsn}");
+        let (socket, _) = tokio::time::timeout(LIMIT, client_async(url, stream))
             .await
             .expect("an answer in time")?;
         Ok(Self {
             socket,
             version,
             next_ref: 1,
+            join_ref: Value::Null,
             pending: Vec::new(),
             closed: None,
         })
@@ -92,7 +111,8 @@ impl Client {
         let reference = self.next_ref.to_string();
         self.next_ref += 1;
         let join_ref = if event == "phx_join" {
-            json!(reference)
+            self.join_ref = json!(reference);
+            self.join_ref.clone()
         } else {
             Value::Null
         };
@@ -105,6 +125,11 @@ impl Client {
         )
         .await;
         reference
+    }
+
+    /// The `join_ref` of the last join.
+    pub fn last_join_ref(&self) -> Value {
+        self.join_ref.clone()
     }
 
     /// Sends a message exactly as given.
@@ -128,6 +153,18 @@ impl Client {
     /// Sends any frame.
     pub async fn raw(&mut self, frame: Raw) {
         self.socket.send(frame).await.expect("an open socket");
+    }
+
+    /// Sends any frame, on a connection that the server may have closed: whether it was taken.
+    pub async fn try_raw(&mut self, frame: Raw) -> bool {
+        self.socket.send(frame).await.is_ok()
+    }
+
+    /// Writes bytes to the socket below the WebSocket, as no client library would.
+    pub async fn bytes(&mut self, bytes: &[u8]) {
+        let stream = self.socket.get_mut();
+        stream.write_all(bytes).await.expect("an open socket");
+        stream.flush().await.expect("an open socket");
     }
 
     /// The payload of the reply to a ref.
@@ -172,13 +209,33 @@ impl Client {
             let next = tokio::time::timeout_at(deadline, self.receive()).await;
             match next {
                 Ok(true) => {}
-                Ok(false) => panic!(
-                    "closed ({:?}) before {what}; got {:#?}",
-                    self.closed, self.pending
-                ),
-                Err(_) => panic!("no {what}; got {:#?}", self.pending),
+                Ok(false) => panic!("closed ({:?}) before {what}; {}", self.closed, self.seen()),
+                Err(_) => panic!("no {what}; {}", self.seen()),
             }
         }
+    }
+
+    /// Reads on until a message fits, and drops all; false if the server closes the connection before.
+    pub async fn try_expect(&mut self, fits: impl Fn(&Message) -> bool) -> bool {
+        let search = async {
+            while self.receive().await {
+                if self.pending.drain(..).any(|message| fits(&message)) {
+                    return true;
+                }
+            }
+            false
+        };
+        tokio::time::timeout(LIMIT, search).await.unwrap_or(false)
+    }
+
+    /// For failures: what came last.
+    fn seen(&self) -> String {
+        let last = self.pending.len().saturating_sub(10);
+        format!(
+            "{} messages, the last of them {:#?}",
+            self.pending.len(),
+            &self.pending[last..]
+        )
     }
 
     /// Everything received so far and not looked for.

@@ -70,6 +70,37 @@ impl Server {
         passed(self.address, database).await;
     }
 
+    /// Asks for a WebSocket at a path with its query: status and body of the answer.
+    pub async fn handshake(&self, target: &str, headers: &[(&str, &str)]) -> (u16, String) {
+        let mut request = reqwest::Client::new()
+            .get(format!("{}{target}", self.url()))
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.expect("an answer");
+        let status = response.status().as_u16();
+        if status == 101 {
+            return (status, String::new());
+        }
+        (status, response.text().await.expect("a body"))
+    }
+
+    /// The sum of a metric over its labels.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let (_, metrics) = self.get("/metrics").await;
+        let values = metrics.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let labelled = || rest.strip_prefix('{')?.split_once("} ").map(|(_, value)| value);
+            let value = rest.strip_prefix(' ').or_else(labelled)?;
+            value.parse::<f64>().ok()
+        });
+        values.sum()
+    }
+
     /// A `GET`: status and body.
     pub async fn get(&self, path: &str) -> (u16, String) {
         get(self.address, path).await

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::auth::Claims;
 use crate::change::{Event, Lsn, StreamState, TableName};
-use crate::hub::{Frame, HeldFrame, Outbox};
+use crate::hub::{Frame, HeldFrame, Lane};
 use crate::policy::Engine;
 use crate::protocol::{Binding, Version};
 use crate::shutdown::Shutdown;
@@ -46,7 +46,7 @@ pub struct Subscriber {
     /// How changes are wrapped.
     pub style: Style,
     /// Where frames go.
-    pub outbox: Outbox,
+    pub outbox: Lane,
 }
 
 /// How a change is wrapped for a channel.

@@ -418,7 +418,7 @@ impl Pump {
             self.roster.set_live(id);
             if let Some(entry) = self.roster.get(id) {
                 if let Some(reply) = reply {
-                    reply.send(&entry.subscriber.outbox);
+                    reply.send(entry.subscriber.outbox.outbox());
                 }
                 push(entry, on_live);
             }

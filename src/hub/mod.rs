@@ -3,9 +3,11 @@
 //! Knows neither Postgres nor HTTP. A frame's bytes are shared by every outbox they are in.
 
 mod held;
+mod lane;
 mod outbox;
 
 pub use held::HeldFrame;
+pub use lane::Lane;
 pub use outbox::{Bounds, Drained, Outbox, Overflow};
 
 use axum::extract::ws::Utf8Bytes;

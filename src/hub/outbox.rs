@@ -77,8 +77,13 @@ impl Outbox {
     /// # Errors
     /// [`Overflow`] if it did not fit or the outbox is closed. Callers need not act: the owner has been told.
     pub fn push(&self, frame: Frame) -> Result<(), Overflow> {
+        self.push_if(frame, || true)
+    }
+
+    /// Queues a frame if `allowed` says so under the lock; [`Overflow::Closed`] otherwise.
+    pub(super) fn push_if(&self, frame: Frame, allowed: impl FnOnce() -> bool) -> Result<(), Overflow> {
         let mut queue = self.lock();
-        if queue.state != State::Open {
+        if queue.state != State::Open || !allowed() {
             return Err(Overflow::Closed);
         }
         let bytes = queue.bytes.saturating_add(frame.len());
@@ -95,6 +100,12 @@ impl Outbox {
         drop(queue);
         self.0.wake.notify_one();
         if full { Err(Overflow::Full) } else { Ok(()) }
+    }
+
+    /// Does something that no push may overlap.
+    pub(super) fn locked(&self, action: impl FnOnce()) {
+        let _queue = self.lock();
+        action();
     }
 
     /// Waits until there is something to send and takes all of it. Cancel-safe; one task at a time.

@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use crate::auth::Claims;
 use crate::feed::{Style, SubscriberId};
-use crate::hub::HeldFrame;
+use crate::hub::{HeldFrame, Lane};
 use crate::protocol::{Binding, JoinConfig, Ref};
 
 use super::Ticket;
@@ -69,6 +69,8 @@ pub(super) struct Rows {
     pub(super) bindings: Arc<[Binding]>,
     pub(super) style: Style,
     pub(super) state: RowState,
+    /// What its rows come by; ended with the channel.
+    pub(super) lane: Lane,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::channel::{AtLimit, Channel, RowState, Rows, Stage};
 use super::{Effect, Now, Session};
 use crate::auth::Claims;
 use crate::feed::Style;
-use crate::hub::{Frame, HeldFrame};
+use crate::hub::{Frame, HeldFrame, Lane};
 use crate::protocol::errors::{Close, JoinError, PushError};
 use crate::protocol::{self, ClientMessage, JoinConfig, Payload, Status};
 use crate::topic;
@@ -176,6 +176,7 @@ impl Session {
                 Style::Modern
             },
             state: RowState::Pending { again: false },
+            lane: Lane::new(&self.outbox),
         };
         if let Some(channel) = self.channels.get_mut(topic) {
             channel.stage = Stage::Held { reply, until, then };

@@ -205,7 +205,15 @@ impl Session {
     }
 
     /// Takes a channel out of the books. What the feed holds for it is the caller's to undo.
+    /// Lets no further row through, also of those that the feed is sending now.
+    fn end_rows(&self, topic: &str) {
+        if let Some(rows) = self.channels.get(topic).and_then(|channel| channel.rows.as_ref()) {
+            rows.lane.end();
+        }
+    }
+
     fn remove(&mut self, topic: &str) -> Option<Channel> {
+        self.end_rows(topic);
         let channel = self.channels.remove(topic)?;
         if channel.is_joined() {
             self.context.metrics.channels.dec();

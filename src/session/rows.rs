@@ -30,7 +30,7 @@ impl Session {
                 topic: Arc::clone(topic),
                 version: self.version,
                 style: rows.style,
-                outbox: self.outbox.clone(),
+                outbox: rows.lane.clone(),
             },
             claims: Arc::clone(channel.claims.as_ref()?),
             bindings: Arc::clone(&rows.bindings),

@@ -134,6 +134,7 @@ impl Session {
         if unanswered {
             return self.refuse(topic, &JoinError::Token(error), now);
         }
+        self.end_rows(topic);
         self.notify(topic, &Notice::Token(error));
         let Some(channel) = self.remove(topic) else {
             return Vec::new();

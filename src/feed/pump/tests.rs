@@ -1,7 +1,7 @@
 use super::*;
 use crate::change::{Action, Layout, LayoutColumn, RowBuilder};
 use crate::feed::{Style, UnjudgedDeletes};
-use crate::hub::{Bounds, Outbox};
+use crate::hub::{Bounds, Lane, Outbox};
 use crate::policy::Judge;
 use crate::postgres::testing::Cluster;
 use crate::postgres::{Connection, PoolOptions, Session};
@@ -96,10 +96,10 @@ async fn checked(pump: &Pump) -> (Box<Add>, oneshot::Receiver<Result<(), Subscri
             topic: "realtime:t".into(),
             version: Version::V2,
             style: Style::Modern,
-            outbox: Outbox::new(Bounds {
+            outbox: Lane::new(&Outbox::new(Bounds {
                 frames: 100,
                 bytes: 1 << 20,
-            }),
+            })),
         },
         claims,
         bindings: vec![Bound {

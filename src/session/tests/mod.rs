@@ -100,7 +100,7 @@ impl Client {
     /// What the feed does at the moment a subscription is live.
     fn feed_sends(&self, request: &SubscribeRequest) {
         if let Some(reply) = &request.reply {
-            reply.send(&request.subscriber.outbox);
+            reply.send(request.subscriber.outbox.outbox());
         }
         for frame in &request.on_live {
             request.subscriber.outbox.push(frame.clone()).unwrap();

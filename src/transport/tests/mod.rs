@@ -57,7 +57,7 @@ impl RowFeed for FakeFeed {
 
     fn subscribe(&self, request: SubscribeRequest) -> Pending<Result<(), SubscribeError>> {
         if let Some(reply) = &request.reply {
-            reply.send(&request.subscriber.outbox);
+            reply.send(request.subscriber.outbox.outbox());
         }
         for frame in &request.on_live {
             let _ = request.subscriber.outbox.push(frame.clone());

@@ -56,7 +56,7 @@ async fn a_client_that_goes_away_gives_everything_back() {
     assert_eq!(server.given_back().await, request.subscriber.id);
     until("the slot is free", || server.metrics.connections.get() == 0).await;
     assert_eq!(server.metrics.channels.get(), 0);
-    assert!(!request.subscriber.outbox.is_open());
+    assert!(!request.subscriber.outbox.outbox().is_open());
 }
 
 #[tokio::test]

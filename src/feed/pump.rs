@@ -3,29 +3,28 @@
 //! Sole owner of the roster, so nothing here is locked. The position is handed over (and so confirmed to the slot)
 //! only when everything before it is in the outboxes.
 
+mod commands;
+mod events;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::postgres::Pool;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::assess::Assessor;
-use super::convert::{Converted, Wanted};
-use super::deliver::deliver;
-use super::keeper::{CatalogError, Keeper, Snapshot};
-use super::payload::Payload;
+use super::keeper::{Keeper, Snapshot};
 use super::roster::{Bound, Entry, Roster};
 use super::{Settings, SubscribeError, Subscriber};
 use crate::auth::Claims;
-use crate::change::{Change, Event, Lsn, StreamState, TableName, Transaction};
+use crate::change::{Event, Lsn, StreamState, TableName, Transaction};
 use crate::hub::{Frame, HeldFrame};
 use crate::policy::Engine;
-use crate::protocol::{self, Status, SystemMessage};
 use crate::shutdown::Shutdown;
 use crate::subscription::SubscriberId;
 use crate::telemetry::Metrics;
-use crate::topic;
 
 /// What sessions ask of the pump.
 #[derive(Debug)]
@@ -94,17 +93,8 @@ struct Waiting {
     answer: Answer,
 }
 
-/// The prefix of the logical messages that say the catalog has changed (sql/rowcast/).
-const MESSAGE_PREFIX: &str = "rowcast";
-
 /// How often the stream is asked for its position while somebody waits for it.
 const PING_INTERVAL: Duration = Duration::from_millis(20);
-
-/// Questions that are put together before they are asked: bounds memory when a large transaction meets many classes.
-const MAX_QUESTIONS: usize = 4096;
-
-/// Pause before the catalog is read again after that failed.
-const RETRY: Duration = Duration::from_millis(500);
 
 impl Pump {
     pub(super) fn new(parts: Parts) -> Self {
@@ -155,237 +145,6 @@ impl Pump {
         });
     }
 
-    async fn command(&mut self, command: Command) {
-        match command {
-            Command::Add(add) => self.add(*add).await,
-            Command::Replace {
-                id,
-                claims,
-                on_live,
-                answer,
-            } => self.replace(id, claims, on_live, answer).await,
-            Command::Remove(id) => {
-                self.roster.remove(id);
-                self.waiting.retain(|waiting| waiting.id != id);
-            }
-        }
-        self.count();
-    }
-
-    async fn add(&mut self, add: Add) {
-        if add.snapshot.generation != self.snapshot.generation {
-            self.adopt().await;
-        }
-        self.meet(&add.claims).await;
-        let id = add.subscriber.id;
-        let settled = self.roster.add(
-            (add.subscriber, add.claims, add.bindings),
-            &add.snapshot,
-            &self.snapshot,
-            &self.parts.keeper,
-        );
-        match settled.await {
-            Ok(()) => {
-                let Add {
-                    target,
-                    reply,
-                    on_live,
-                    answer,
-                    ..
-                } = add;
-                self.waiting.push(Waiting {
-                    id,
-                    target,
-                    reply,
-                    on_live,
-                    answer,
-                });
-            }
-            Err(reason) => respond(add.answer, Err(SubscribeError::Refused(reason))),
-        }
-    }
-
-    async fn replace(&mut self, id: SubscriberId, claims: Arc<Claims>, on_live: Vec<Frame>, answer: Answer) {
-        self.meet(&claims).await;
-        if let Err(reason) = self.roster.reclaim(id, claims, &self.snapshot) {
-            self.waiting.retain(|waiting| waiting.id != id);
-            return respond(answer, Err(SubscribeError::Refused(reason)));
-        }
-        match self.waiting.iter_mut().find(|waiting| waiting.id == id) {
-            // Not live yet: that moment will speak for both.
-            Some(_) => {}
-            None => {
-                if let Some(entry) = self.roster.get(id) {
-                    push(entry, on_live);
-                }
-            }
-        }
-        respond(answer, Ok(()));
-    }
-
-    /// Takes over the keeper's snapshot if a role is new here: whoever sends a command has made the keeper know it.
-    async fn meet(&mut self, claims: &Claims) {
-        if !self.snapshot.roles.contains_key(&claims.role) {
-            self.adopt().await;
-        }
-    }
-
-    /// Takes over the keeper's snapshot and settles every subscription against it.
-    async fn adopt(&mut self) {
-        let latest = self.parts.keeper.snapshot();
-        if latest.generation != self.snapshot.generation {
-            let refused = self
-                .roster
-                .resettle(&self.snapshot, &latest, &self.parts.keeper)
-                .await;
-            for (entry, reason) in refused {
-                tracing::info!(reason, "subscription ended by a change of the catalog");
-                self.waiting.retain(|waiting| waiting.id != entry.subscriber.id);
-                let subscriber = &entry.subscriber;
-                let message = SystemMessage {
-                    extension: "postgres_changes",
-                    status: Status::Error,
-                    message: &reason,
-                    channel: topic::sub_topic(&subscriber.topic),
-                };
-                let text = protocol::system_fan_out(subscriber.version, &subscriber.topic, message);
-                push(&entry, vec![Frame::Text(text.into())]);
-            }
-            self.count();
-        }
-        self.snapshot = latest;
-    }
-
-    /// Handles a batch in order, cut where the catalog changed in between.
-    async fn batch(&mut self, batch: &[Event], shutdown: &Shutdown) {
-        let mut changes: Vec<(&Change, Arc<Transaction>)> = Vec::new();
-        for event in batch {
-            if self.discards(event) {
-                continue;
-            }
-            match event {
-                Event::Begin(transaction) => {
-                    self.transaction = Some(Arc::clone(transaction));
-                }
-                Event::Change(change) => {
-                    if let Some(transaction) = &self.transaction {
-                        changes.push((change, Arc::clone(transaction)));
-                    }
-                }
-                Event::Message { prefix, .. } => {
-                    if prefix == MESSAGE_PREFIX {
-                        self.flush(std::mem::take(&mut changes)).await;
-                        self.reread(shutdown).await;
-                    }
-                }
-                Event::Commit(transaction) => {
-                    self.flush(std::mem::take(&mut changes)).await;
-                    self.committed(transaction);
-                }
-                Event::Position(lsn) => self.hand_over(*lsn),
-                Event::Tables(tables) => {
-                    self.transaction = None;
-                    self.streaming = Some(Arc::clone(tables));
-                }
-                Event::Stream(state) => self.stream_changed(state),
-            }
-            self.settle();
-        }
-        self.flush(changes).await;
-    }
-
-    /// While the stream is being told of other tables, what still comes of the old ones will come again.
-    fn discards(&self, event: &Event) -> bool {
-        self.streaming.is_none() && !matches!(event, Event::Tables(_) | Event::Stream(_))
-    }
-
-    fn committed(&mut self, transaction: &Transaction) {
-        self.transaction = None;
-        self.hand_over(transaction.end_lsn);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let commit = Duration::from_micros(u64::try_from(transaction.commit_micros).unwrap_or(0));
-        self.parts
-            .metrics
-            .commit_to_outbox
-            .observe(now.saturating_sub(commit).as_secs_f64());
-    }
-
-    fn hand_over(&mut self, lsn: Lsn) {
-        if lsn > self.position {
-            self.position = lsn;
-            self.parts.handed_over.send_replace(lsn);
-            self.parts
-                .metrics
-                .confirmed_lsn
-                .set(i64::try_from(lsn.0).unwrap_or(i64::MAX));
-        }
-    }
-
-    fn stream_changed(&mut self, state: &StreamState) {
-        self.parts
-            .metrics
-            .replication_live
-            .set(i64::from(*state == StreamState::Live));
-        match state {
-            StreamState::Reset(why) => {
-                tracing::error!(why, "changes may have been missed");
-                // Another timeline or slot counts from elsewhere.
-                self.position = Lsn::default();
-                self.transaction = None;
-            }
-            StreamState::Live => tracing::info!("replication is live"),
-            // The stream has logged why.
-            StreamState::Interrupted(_) | StreamState::Starting => {}
-        }
-        // A watch keeps only the last state, and streaming goes on right after a reset: who has not looked yet would
-        // never learn of it. Both mean that changes flow, so the reset stays.
-        self.parts.stream.send_if_modified(|published| {
-            let stays = *state == StreamState::Live && matches!(published, StreamState::Reset(_));
-            if !stays {
-                *published = state.clone();
-            }
-            !stays
-        });
-    }
-
-    /// The catalog changed at this very place in the stream: what follows is judged by what is true from here on. Not
-    /// judging at all is the only alternative, so this insists.
-    async fn reread(&mut self, shutdown: &Shutdown) {
-        let mut said = false;
-        while let Err(error) = self.read_catalog().await {
-            if !std::mem::replace(&mut said, true) {
-                tracing::error!(%error, "the catalog changed but could not be read; changes wait");
-            }
-            tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
-                () = shutdown.cancelled() => return,
-            }
-        }
-        self.adopt().await;
-    }
-
-    async fn read_catalog(&self) -> Result<(), CatalogError> {
-        match &self.transaction {
-            Some(transaction) => self.parts.keeper.refresh_after(transaction).await,
-            None => self.parts.keeper.refresh().await,
-        }
-    }
-
-    /// Asks for another set of tables, between transactions: everything handed over so far is then exactly what the
-    /// stream need not send again.
-    fn rewire(&mut self) {
-        let wanted = self.snapshot.table_names();
-        if self
-            .streaming
-            .as_ref()
-            .is_some_and(|streaming| *streaming != wanted)
-        {
-            tracing::info!(tables = wanted.len(), "the set of published tables changed");
-            self.streaming = None;
-            self.parts.tables.send_replace(wanted);
-        }
-    }
-
     /// After every step: those the stream has caught up with are live. Only between transactions: whoever went live
     /// within one would get its second half.
     fn settle(&mut self) {
@@ -426,62 +185,6 @@ impl Pump {
         }
     }
 
-    async fn flush(&mut self, changes: Vec<(&Change, Arc<Transaction>)>) {
-        let mut rest = changes.as_slice();
-        while !rest.is_empty() {
-            let taken = self.assess_and_deliver(rest).await;
-            rest = rest.get(taken..).unwrap_or_default();
-        }
-    }
-
-    /// Takes as many changes as raise a bounded number of questions; returns how many (at least one).
-    async fn assess_and_deliver(&self, changes: &[(&Change, Arc<Transaction>)]) -> usize {
-        let mut assessor = Assessor {
-            snapshot: &self.snapshot,
-            roster: &self.roster,
-            settings: &self.parts.settings,
-            questions: Vec::new(),
-            works: Vec::new(),
-        };
-        let mut taken = 0;
-        for (change, transaction) in changes {
-            assessor.add(change, transaction);
-            taken += 1;
-            if assessor.questions.len() >= MAX_QUESTIONS {
-                break;
-            }
-        }
-        let Assessor { questions, works, .. } = assessor;
-        if works.is_empty() {
-            return taken;
-        }
-        let types = &self.snapshot.catalog.types;
-        let verdicts = self.parts.engine.decide(&questions, types).await;
-        let mut wanted = Wanted::default();
-        for work in &works {
-            for row in [&work.change.new, &work.change.old].into_iter().flatten() {
-                wanted.note(work.table, types, row);
-            }
-        }
-        let converted: Converted = wanted.ask(&self.parts.pool, types).await;
-        let mut sent = 0;
-        for work in &works {
-            sent += deliver(work, &verdicts, &self.roster, || {
-                let limit = self.parts.settings.max_record_bytes;
-                Payload::render(
-                    work.change,
-                    work.table,
-                    types,
-                    work.transaction.commit_micros,
-                    limit,
-                    &converted,
-                )
-            });
-        }
-        self.parts.metrics.deliveries.inc_by(sent);
-        taken
-    }
-
     fn count(&self) {
         self.parts
             .metrics
@@ -501,6 +204,3 @@ fn respond(answer: Answer, result: Result<(), SubscribeError>) {
     // Whoever asked may have gone away; its unsubscribe follows.
     let _ = answer.send(result);
 }
-
-#[cfg(test)]
-mod tests;

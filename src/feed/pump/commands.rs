@@ -1,0 +1,114 @@
+//! What sessions ask for, and what a new catalog means for what they have asked for.
+
+use std::sync::Arc;
+
+use super::{Add, Answer, Command, Pump, Waiting, push, respond};
+use crate::auth::Claims;
+use crate::feed::SubscribeError;
+use crate::hub::Frame;
+use crate::protocol::{self, Status, SystemMessage};
+use crate::subscription::SubscriberId;
+use crate::topic;
+
+impl Pump {
+    pub(super) async fn command(&mut self, command: Command) {
+        match command {
+            Command::Add(add) => self.add(*add).await,
+            Command::Replace {
+                id,
+                claims,
+                on_live,
+                answer,
+            } => self.replace(id, claims, on_live, answer).await,
+            Command::Remove(id) => {
+                self.roster.remove(id);
+                self.waiting.retain(|waiting| waiting.id != id);
+            }
+        }
+        self.count();
+    }
+
+    async fn add(&mut self, add: Add) {
+        if add.snapshot.generation != self.snapshot.generation {
+            self.adopt().await;
+        }
+        self.meet(&add.claims).await;
+        let id = add.subscriber.id;
+        let settled = self.roster.add(
+            (add.subscriber, add.claims, add.bindings),
+            &add.snapshot,
+            &self.snapshot,
+            &self.parts.keeper,
+        );
+        match settled.await {
+            Ok(()) => {
+                let Add {
+                    target,
+                    reply,
+                    on_live,
+                    answer,
+                    ..
+                } = add;
+                self.waiting.push(Waiting {
+                    id,
+                    target,
+                    reply,
+                    on_live,
+                    answer,
+                });
+            }
+            Err(reason) => respond(add.answer, Err(SubscribeError::Refused(reason))),
+        }
+    }
+
+    async fn replace(&mut self, id: SubscriberId, claims: Arc<Claims>, on_live: Vec<Frame>, answer: Answer) {
+        self.meet(&claims).await;
+        if let Err(reason) = self.roster.reclaim(id, claims, &self.snapshot) {
+            self.waiting.retain(|waiting| waiting.id != id);
+            return respond(answer, Err(SubscribeError::Refused(reason)));
+        }
+        match self.waiting.iter_mut().find(|waiting| waiting.id == id) {
+            // Not live yet: that moment will speak for both.
+            Some(_) => {}
+            None => {
+                if let Some(entry) = self.roster.get(id) {
+                    push(entry, on_live);
+                }
+            }
+        }
+        respond(answer, Ok(()));
+    }
+
+    /// Takes over the keeper's snapshot if a role is new here: whoever sends a command has made the keeper know it.
+    async fn meet(&mut self, claims: &Claims) {
+        if !self.snapshot.roles.contains_key(&claims.role) {
+            self.adopt().await;
+        }
+    }
+
+    /// Takes over the keeper's snapshot and settles every subscription against it.
+    pub(super) async fn adopt(&mut self) {
+        let latest = self.parts.keeper.snapshot();
+        if latest.generation != self.snapshot.generation {
+            let refused = self
+                .roster
+                .resettle(&self.snapshot, &latest, &self.parts.keeper)
+                .await;
+            for (entry, reason) in refused {
+                tracing::info!(reason, "subscription ended by a change of the catalog");
+                self.waiting.retain(|waiting| waiting.id != entry.subscriber.id);
+                let subscriber = &entry.subscriber;
+                let message = SystemMessage {
+                    extension: "postgres_changes",
+                    status: Status::Error,
+                    message: &reason,
+                    channel: topic::sub_topic(&subscriber.topic),
+                };
+                let text = protocol::system_fan_out(subscriber.version, &subscriber.topic, message);
+                push(&entry, vec![Frame::Text(text.into())]);
+            }
+            self.count();
+        }
+        self.snapshot = latest;
+    }
+}

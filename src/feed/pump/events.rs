@@ -1,0 +1,210 @@
+//! What comes down the stream: changes to be judged and delivered, and what is said about the stream itself.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::Pump;
+use crate::change::{Change, Event, Lsn, StreamState, Transaction};
+use crate::feed::assess::Assessor;
+use crate::feed::convert::{Converted, Wanted};
+use crate::feed::deliver::deliver;
+use crate::feed::keeper::CatalogError;
+use crate::feed::payload::Payload;
+use crate::shutdown::Shutdown;
+
+/// The prefix of the logical messages that say the catalog has changed (sql/rowcast/).
+const MESSAGE_PREFIX: &str = "rowcast";
+
+/// Questions that are put together before they are asked: bounds memory when a large transaction meets many classes.
+const MAX_QUESTIONS: usize = 4096;
+
+/// Pause before the catalog is read again after that failed.
+const RETRY: Duration = Duration::from_millis(500);
+
+impl Pump {
+    /// Handles a batch in order, cut where the catalog changed in between.
+    pub(super) async fn batch(&mut self, batch: &[Event], shutdown: &Shutdown) {
+        let mut changes: Vec<(&Change, Arc<Transaction>)> = Vec::new();
+        for event in batch {
+            if self.discards(event) {
+                continue;
+            }
+            match event {
+                Event::Begin(transaction) => {
+                    self.transaction = Some(Arc::clone(transaction));
+                }
+                Event::Change(change) => {
+                    if let Some(transaction) = &self.transaction {
+                        changes.push((change, Arc::clone(transaction)));
+                    }
+                }
+                Event::Message { prefix, .. } => {
+                    if prefix == MESSAGE_PREFIX {
+                        self.flush(std::mem::take(&mut changes)).await;
+                        self.reread(shutdown).await;
+                    }
+                }
+                Event::Commit(transaction) => {
+                    self.flush(std::mem::take(&mut changes)).await;
+                    self.committed(transaction);
+                }
+                Event::Position(lsn) => self.hand_over(*lsn),
+                Event::Tables(tables) => {
+                    self.transaction = None;
+                    self.streaming = Some(Arc::clone(tables));
+                }
+                Event::Stream(state) => self.stream_changed(state),
+            }
+            self.settle();
+        }
+        self.flush(changes).await;
+    }
+
+    /// While the stream is being told of other tables, what still comes of the old ones will come again.
+    fn discards(&self, event: &Event) -> bool {
+        self.streaming.is_none() && !matches!(event, Event::Tables(_) | Event::Stream(_))
+    }
+
+    fn committed(&mut self, transaction: &Transaction) {
+        self.transaction = None;
+        self.hand_over(transaction.end_lsn);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let commit = Duration::from_micros(u64::try_from(transaction.commit_micros).unwrap_or(0));
+        self.parts
+            .metrics
+            .commit_to_outbox
+            .observe(now.saturating_sub(commit).as_secs_f64());
+    }
+
+    fn hand_over(&mut self, lsn: Lsn) {
+        if lsn > self.position {
+            self.position = lsn;
+            self.parts.handed_over.send_replace(lsn);
+            self.parts
+                .metrics
+                .confirmed_lsn
+                .set(i64::try_from(lsn.0).unwrap_or(i64::MAX));
+        }
+    }
+
+    fn stream_changed(&mut self, state: &StreamState) {
+        self.parts
+            .metrics
+            .replication_live
+            .set(i64::from(*state == StreamState::Live));
+        match state {
+            StreamState::Reset(why) => {
+                tracing::error!(why, "changes may have been missed");
+                // Another timeline or slot counts from elsewhere.
+                self.position = Lsn::default();
+                self.transaction = None;
+            }
+            StreamState::Live => tracing::info!("replication is live"),
+            // The stream has logged why.
+            StreamState::Interrupted(_) | StreamState::Starting => {}
+        }
+        // A watch keeps only the last state, and streaming goes on right after a reset: who has not looked yet would
+        // never learn of it. Both mean that changes flow, so the reset stays.
+        self.parts.stream.send_if_modified(|published| {
+            let stays = *state == StreamState::Live && matches!(published, StreamState::Reset(_));
+            if !stays {
+                *published = state.clone();
+            }
+            !stays
+        });
+    }
+
+    /// The catalog changed at this very place in the stream: what follows is judged by what is true from here on. Not
+    /// judging at all is the only alternative, so this insists.
+    async fn reread(&mut self, shutdown: &Shutdown) {
+        let mut said = false;
+        while let Err(error) = self.read_catalog().await {
+            if !std::mem::replace(&mut said, true) {
+                tracing::error!(%error, "the catalog changed but could not be read; changes wait");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+        self.adopt().await;
+    }
+
+    async fn read_catalog(&self) -> Result<(), CatalogError> {
+        match &self.transaction {
+            Some(transaction) => self.parts.keeper.refresh_after(transaction).await,
+            None => self.parts.keeper.refresh().await,
+        }
+    }
+
+    /// Asks for another set of tables, between transactions: everything handed over so far is then exactly what the
+    /// stream need not send again.
+    pub(super) fn rewire(&mut self) {
+        let wanted = self.snapshot.table_names();
+        if self
+            .streaming
+            .as_ref()
+            .is_some_and(|streaming| *streaming != wanted)
+        {
+            tracing::info!(tables = wanted.len(), "the set of published tables changed");
+            self.streaming = None;
+            self.parts.tables.send_replace(wanted);
+        }
+    }
+
+    async fn flush(&mut self, changes: Vec<(&Change, Arc<Transaction>)>) {
+        let mut rest = changes.as_slice();
+        while !rest.is_empty() {
+            let taken = self.assess_and_deliver(rest).await;
+            rest = rest.get(taken..).unwrap_or_default();
+        }
+    }
+
+    /// Takes as many changes as raise a bounded number of questions; returns how many (at least one).
+    async fn assess_and_deliver(&self, changes: &[(&Change, Arc<Transaction>)]) -> usize {
+        let mut assessor = Assessor {
+            snapshot: &self.snapshot,
+            roster: &self.roster,
+            settings: &self.parts.settings,
+            questions: Vec::new(),
+            works: Vec::new(),
+        };
+        let mut taken = 0;
+        for (change, transaction) in changes {
+            assessor.add(change, transaction);
+            taken += 1;
+            if assessor.questions.len() >= MAX_QUESTIONS {
+                break;
+            }
+        }
+        let Assessor { questions, works, .. } = assessor;
+        if works.is_empty() {
+            return taken;
+        }
+        let types = &self.snapshot.catalog.types;
+        let verdicts = self.parts.engine.decide(&questions, types).await;
+        let mut wanted = Wanted::default();
+        for work in &works {
+            for row in [&work.change.new, &work.change.old].into_iter().flatten() {
+                wanted.note(work.table, types, row);
+            }
+        }
+        let converted: Converted = wanted.ask(&self.parts.pool, types).await;
+        let mut sent = 0;
+        for work in &works {
+            sent += deliver(work, &verdicts, &self.roster, || {
+                let limit = self.parts.settings.max_record_bytes;
+                Payload::render(
+                    work.change,
+                    work.table,
+                    types,
+                    work.transaction.commit_micros,
+                    limit,
+                    &converted,
+                )
+            });
+        }
+        self.parts.metrics.deliveries.inc_by(sent);
+        taken
+    }
+}

@@ -227,6 +227,7 @@ async fn few_rights_give_a_list_and_not_a_failure() {
             .collect::<Vec<_>>(),
         [
             "function rowcast.is_visible(bigint)",
+            "function rowcast.evaluate(text, text, json[], integer[], text[])",
             "function rowcast.judge(text[], json, json[], bigint[])",
             "publication supabase_realtime",
         ]

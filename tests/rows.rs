@@ -335,6 +335,26 @@ async fn a_million_rows_in_one_transaction_reach_a_filtered_subscriber() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_large_transaction_does_not_overflow_who_keeps_reading() {
+    let db = Database::new().await;
+    db.execute(
+        "create table l (id int primary key, note text); alter publication supabase_realtime add table l",
+    )
+    .await;
+    let server = Server::start(&db).await;
+    let mut client = Client::connect(&server, Version::V2, &service()).await;
+    client
+        .subscribe("l", json!([{"event": "*", "schema": "public", "table": "l"}]))
+        .await;
+    db.execute("insert into l select g, repeat('x', 200) from generate_series(1, 50000) g")
+        .await;
+    for expected in 1..=50_000 {
+        assert_eq!(client.data().await["record"]["id"], expected);
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_survive_an_analyze_loop() {
     let db = Database::new().await;
     db.execute(TODOS).await;

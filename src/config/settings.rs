@@ -137,7 +137,7 @@ settings! {
         /// A row above this goes out without its values and with an error.
         record_bytes: usize [Bytes] = "1MiB";
         /// Frames waiting for one connection; one more closes it, and the client comes back.
-        outbox_frames: usize = "4096";
+        outbox_frames: usize = "16384";
         /// Bytes waiting for one connection; the same.
         outbox_bytes: usize [Bytes] = "8MiB";
     }

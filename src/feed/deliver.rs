@@ -7,7 +7,7 @@ use super::assess::{Outcome, Work};
 use super::payload::{Old, Payload, Problem};
 use super::roster::Roster;
 use super::{Style, Subscriber};
-use crate::hub::Frame;
+use crate::hub::{Frame, Lane};
 use crate::policy::Verdict;
 use crate::protocol::{self, Version};
 use crate::subscription::SubscriberId;
@@ -32,11 +32,13 @@ struct Delivery {
     binding: i64,
 }
 
-/// Puts a change into the outboxes of those who may have it; returns how many messages that were.
+/// Puts a change into the outboxes of those who may have it; returns how many messages that were, and adds the lanes
+/// to outboxes that are filling up to `pressed`.
 pub(super) fn deliver<'a>(
     work: &Work<'a>,
     verdicts: &[Verdict],
     roster: &Roster,
+    pressed: &mut HashMap<SubscriberId, Lane>,
     render: impl FnOnce() -> Payload<'a>,
 ) -> u64 {
     let mut views: Vec<View> = Vec::new();
@@ -61,7 +63,11 @@ pub(super) fn deliver<'a>(
         let ids: Vec<i64> = run.iter().map(|d| d.binding).collect();
         let frame = frames.get(&entry.subscriber, ids, first.view, work.change.action.as_str());
         // A full or closed outbox has told its owner; nobody else is concerned.
-        sent += u64::from(entry.subscriber.outbox.push(frame).is_ok());
+        let lane = &entry.subscriber.outbox;
+        sent += u64::from(lane.push(frame).is_ok());
+        if lane.outbox().is_pressed() {
+            pressed.entry(first.subscriber).or_insert_with(|| lane.clone());
+        }
     }
     sent
 }

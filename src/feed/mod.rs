@@ -4,6 +4,7 @@
 
 mod assess;
 mod convert;
+mod courtesy;
 mod deliver;
 mod fence;
 mod keeper;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::postgres::Pool;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::courtesy::Courtesy;
 use super::keeper::{Keeper, Snapshot};
 use super::roster::{Bound, Entry, Roster};
 use super::{Settings, SubscribeError, Subscriber};
@@ -82,6 +83,7 @@ pub(super) struct Pump {
     transaction: Option<Arc<Transaction>>,
     /// The tables whose changes the stream carries; `None` until it has said so, and while it is being told otherwise.
     streaming: Option<TableSet>,
+    courtesy: Courtesy,
 }
 
 /// A subscription that the stream has not caught up with.
@@ -107,6 +109,7 @@ impl Pump {
             position: Lsn::default(),
             transaction: None,
             streaming: None,
+            courtesy: Courtesy::new(),
         }
     }
 

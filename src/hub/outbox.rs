@@ -140,6 +140,12 @@ impl Outbox {
         queue.bytes = 0;
     }
 
+    /// Whether half of a bound is used up.
+    pub fn is_pressed(&self) -> bool {
+        let queue = self.lock();
+        queue.frames.len() * 2 >= self.0.bounds.frames || queue.bytes * 2 >= self.0.bounds.bytes
+    }
+
     /// Whether frames are still accepted.
     pub fn is_open(&self) -> bool {
         self.lock().state == State::Open

@@ -1,5 +1,6 @@
 //! What comes down the stream: changes to be judged and delivered, and what is said about the stream itself.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,6 +11,7 @@ use crate::feed::convert::{Converted, Wanted};
 use crate::feed::deliver::deliver;
 use crate::feed::keeper::CatalogError;
 use crate::feed::payload::Payload;
+use crate::hub::Lane;
 use crate::shutdown::Shutdown;
 
 /// The prefix of the logical messages that say the catalog has changed (sql/rowcast/).
@@ -155,13 +157,15 @@ impl Pump {
     async fn flush(&mut self, changes: Vec<(&Change, Arc<Transaction>)>) {
         let mut rest = changes.as_slice();
         while !rest.is_empty() {
-            let taken = self.assess_and_deliver(rest).await;
+            let (taken, pressed) = self.assess_and_deliver(rest).await;
+            self.courtesy.wait(pressed).await;
             rest = rest.get(taken..).unwrap_or_default();
         }
     }
 
-    /// Takes as many changes as raise a bounded number of questions; returns how many (at least one).
-    async fn assess_and_deliver(&self, changes: &[(&Change, Arc<Transaction>)]) -> usize {
+    /// Takes as many changes as raise a bounded number of questions; returns how many (at least one), and the lanes
+    /// whose outboxes are filling up.
+    async fn assess_and_deliver(&self, changes: &[(&Change, Arc<Transaction>)]) -> (usize, Vec<Lane>) {
         let mut assessor = Assessor {
             snapshot: &self.snapshot,
             roster: &self.roster,
@@ -179,7 +183,7 @@ impl Pump {
         }
         let Assessor { questions, works, .. } = assessor;
         if works.is_empty() {
-            return taken;
+            return (taken, Vec::new());
         }
         let types = &self.snapshot.catalog.types;
         let verdicts = self.parts.engine.decide(&questions, types).await;
@@ -190,9 +194,9 @@ impl Pump {
             }
         }
         let converted: Converted = wanted.ask(&self.parts.pool, types).await;
-        let mut sent = 0;
+        let (mut sent, mut pressed) = (0, HashMap::new());
         for work in &works {
-            sent += deliver(work, &verdicts, &self.roster, || {
+            sent += deliver(work, &verdicts, &self.roster, &mut pressed, || {
                 let limit = self.parts.settings.max_record_bytes;
                 Payload::render(
                     work.change,
@@ -205,6 +209,6 @@ impl Pump {
             });
         }
         self.parts.metrics.deliveries.inc_by(sent);
-        taken
+        (taken, pressed.into_values().collect())
     }
 }

@@ -49,6 +49,8 @@ impl Cluster {
         let port = free_port();
         let arguments = prepare(&folder);
         let mut command = as_postgres(&folder);
+        // In a group of its own: Ctrl-C and `timeout` end whole groups, and it has to outlive us.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut keeper = command
             .args(["sh", "-c", KEEPER, "keeper"])
             .arg(binaries())

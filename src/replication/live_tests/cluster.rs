@@ -1,6 +1,6 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -14,20 +14,20 @@ pub(super) struct Cluster {
     dir: TempDir,
     bin: PathBuf,
     port: u16,
+    keeper: Option<Child>,
 }
 
 impl Cluster {
-    /// Makes and starts one, `conf` being appended to postgresql.conf. `None`, with a note, where Postgres or wal2json is
-    /// not installed.
-    pub(super) fn start(conf: &str) -> Option<Self> {
+    /// Makes and starts one, `conf` being appended to postgresql.conf.
+    pub(super) fn start(conf: &str) -> Self {
         let Some(bin) = find_bin() else {
-            eprintln!("skipped: no Postgres with wal2json is installed");
-            return None;
+            panic!("no Postgres with wal2json is installed; run `make install`");
         };
-        let cluster = Self {
+        let mut cluster = Self {
             dir: tempfile::Builder::new().prefix("rowcast-pg").tempdir().unwrap(),
             bin,
             port: free_port(),
+            keeper: None,
         };
         if is_root() {
             run(Command::new("chown").arg("postgres").arg(cluster.dir.path()));
@@ -65,7 +65,23 @@ impl Cluster {
         let before = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, before + &own).unwrap();
         cluster.up();
-        Some(cluster)
+        cluster.keeper = Some(cluster.stop_with_us());
+        cluster
+    }
+
+    /// Tests may be killed, with their whole group: a shell that reads from us until we are gone stops the server then.
+    fn stop_with_us(&self) -> Child {
+        use std::os::unix::process::CommandExt;
+        let script =
+            "cat >/dev/null; [ -e \"$1/postmaster.pid\" ] && kill -QUIT $(head -n 1 \"$1/postmaster.pid\")";
+        Command::new("sh")
+            .process_group(0)
+            .args(["-c", script, "sh"])
+            .arg(self.data())
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
     }
 
     pub(super) fn up(&self) {
@@ -145,6 +161,10 @@ impl Drop for Cluster {
         let data = self.data();
         if data.join("postmaster.pid").exists() {
             self.down("immediate");
+        }
+        if let Some(mut keeper) = self.keeper.take() {
+            drop(keeper.stdin.take());
+            let _ = keeper.wait();
         }
     }
 }

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use rowcast::change::{Event, Lsn, TableName};
 use rowcast::dev::{Durability, Options, PrivateCluster};
 use rowcast::postgres::{Connection, Session, connect};
-use rowcast::replication::{Settings, SlotSettings, run};
+use rowcast::replication::{Settings, Signals, SlotSettings, run};
 use rowcast::shutdown::Shutdown;
 use rowcast::telemetry::Metrics;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 const ROWS: u64 = 200_000;
 /// Drains per client and slot; the clients take turns so that a busy machine hurts both.
@@ -167,8 +167,8 @@ async fn rowcast(cluster: &PrivateCluster, database: &Connection, end: Lsn) -> D
     let (events, mut received) = mpsc::channel(16);
     let shutdown = Shutdown::new();
     let start = Instant::now();
-    let (ping, metrics, stop) = (Arc::new(Notify::new()), Metrics::new(), shutdown.clone());
-    let stream = run(settings, wanted, events, confirmed, ping, metrics, stop);
+    let (signals, metrics, stop) = (Signals::default(), Metrics::new(), shutdown.clone());
+    let stream = run(settings, wanted, events, confirmed, signals, metrics, stop);
     shutdown.spawn("replication", stream);
     let mut rows = 0;
     while rows < ROWS {

@@ -23,6 +23,7 @@ use crate::change::{Event, Lsn, StreamState, TableName};
 use crate::hub::{Frame, HeldFrame, Lane};
 use crate::policy::Engine;
 use crate::protocol::{Binding, Version};
+use crate::replication::Signals;
 use crate::shutdown::Shutdown;
 use crate::subscription;
 use crate::telemetry::Metrics;
@@ -121,8 +122,8 @@ pub struct StreamEnds {
     pub tables: watch::Receiver<Arc<std::collections::BTreeSet<TableName>>>,
     /// Everything up to here has been handed over and may be confirmed.
     pub handed_over: watch::Receiver<Lsn>,
-    /// Asks the server for its position now.
-    pub ping: Arc<tokio::sync::Notify>,
+    /// What the stream is asked to do.
+    pub signals: Signals,
 }
 
 /// The sessions' handle on the pump. Cheap to clone.
@@ -155,7 +156,7 @@ impl Feed {
         let (commands, orders) = mpsc::unbounded_channel();
         let (tables, wanted) = watch::channel(keeper.snapshot().table_names());
         let (handed_over, confirmed) = watch::channel(Lsn(0));
-        let ping = Arc::new(tokio::sync::Notify::new());
+        let signals = Signals::default();
         let pump = Pump::new(pump::Parts {
             settings,
             keeper: Arc::clone(&keeper),
@@ -167,7 +168,7 @@ impl Feed {
             tables,
             handed_over,
             stream,
-            ping: Arc::clone(&ping),
+            signals: signals.clone(),
         });
         let stopping = shutdown.clone();
         shutdown.spawn("feed", async move {
@@ -189,7 +190,7 @@ impl Feed {
                 events,
                 tables: wanted,
                 handed_over: confirmed,
-                ping,
+                signals,
             },
         ))
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::postgres::Pool;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::courtesy::Courtesy;
 use super::keeper::{Keeper, Snapshot};
@@ -23,6 +23,7 @@ use crate::auth::Claims;
 use crate::change::{Event, Lsn, StreamState, TableName, Transaction};
 use crate::hub::{Frame, HeldFrame};
 use crate::policy::Engine;
+use crate::replication::Signals;
 use crate::shutdown::Shutdown;
 use crate::subscription::SubscriberId;
 use crate::telemetry::Metrics;
@@ -70,7 +71,7 @@ pub(super) struct Parts {
     pub(super) tables: watch::Sender<TableSet>,
     pub(super) handed_over: watch::Sender<Lsn>,
     pub(super) stream: watch::Sender<StreamState>,
-    pub(super) ping: Arc<Notify>,
+    pub(super) signals: Signals,
 }
 
 pub(super) struct Pump {
@@ -98,6 +99,10 @@ struct Waiting {
 /// How often the stream is asked for its position while somebody waits for it.
 const PING_INTERVAL: Duration = Duration::from_millis(20);
 
+/// A batch without headway for this long waits for the database. Longer than a call of the judge may take together
+/// with asking one by one after that.
+const HELD_UP: Duration = Duration::from_secs(5);
+
 impl Pump {
     pub(super) fn new(parts: Parts) -> Self {
         let snapshot = parts.keeper.snapshot();
@@ -122,13 +127,37 @@ impl Pump {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 Some(command) = self.parts.commands.recv() => self.command(command).await,
-                Some(batch) = self.parts.events.recv() => self.batch(&batch, shutdown).await,
+                Some(batch) = self.parts.events.recv() => self.attend(&batch, shutdown).await,
                 Ok(()) = changes.changed() => self.adopt().await,
                 _ = refresh.tick() => self.refresh_in_background(shutdown),
-                _ = ping.tick(), if !self.waiting.is_empty() => self.parts.ping.notify_one(),
+                _ = ping.tick(), if !self.waiting.is_empty() => self.parts.signals.ping.notify_one(),
             }
             self.settle();
         }
+    }
+
+    /// Handles a batch. One that makes no headway waits for the database: then this is said, and the stream lets go of
+    /// its connection. A Postgres that shuts down takes no new connections, so that nothing can be judged, and waits
+    /// for its walsenders until everything has been confirmed: each would wait for the other.
+    async fn attend(&mut self, batch: &[Event], shutdown: &Shutdown) {
+        let (stream, let_go) = (self.parts.stream.clone(), Arc::clone(&self.parts.signals.let_go));
+        let mut handed_over = self.parts.handed_over.subscribe();
+        let work = self.batch(batch, shutdown);
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                () = &mut work => return,
+                // Kept by us: it cannot close.
+                _ = handed_over.changed() => {}
+                () = tokio::time::sleep(HELD_UP) => break,
+            }
+        }
+        let why = "the database has not answered for some seconds; changes wait until it does";
+        tracing::warn!("{why}");
+        // The end of the connection and the return of the stream are among the events, behind this batch.
+        stream.send_replace(StreamState::Interrupted(why.to_owned()));
+        let_go.notify_one();
+        work.await;
     }
 
     /// The poll beside the messages: for databases where the event trigger could not be installed, and for what no

@@ -129,6 +129,9 @@ pub enum Failure {
     /// The peer went silent.
     #[error("nothing came from the server for {0:?}; the connection is given up and made again")]
     Silent(Duration),
+    /// The receiver of the changes waits for the database.
+    #[error("the database does not answer the questions that changes raise; the connection is made again")]
+    HeldUp,
     /// The connection ended.
     #[error("the connection to the server ended ({0}); it is made again")]
     Lost(String),

@@ -27,4 +27,4 @@ mod walsender;
 pub use backoff::Backoff;
 pub use failure::{Failure, ServerError};
 pub use slot::SlotSettings;
-pub use stream::{Settings, run};
+pub use stream::{Settings, Signals, run};

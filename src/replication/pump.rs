@@ -13,7 +13,7 @@ use crate::change::StreamState;
 
 impl Stream {
     /// Moves what comes in to the channel of events, and keeps the server informed. Inputs: shutdown, the clock,
-    /// `ping`, a new set of tables, what was handed over, the connection, room in the channel. In this order, since
+    /// `let_go`, `ping`, a new set of tables, what was handed over, the connection, room in the channel. In this order, since
     /// under load the last two are always ready.
     pub(super) async fn pump(
         &mut self,
@@ -21,7 +21,7 @@ impl Stream {
         feedback: &mut Feedback,
     ) -> Result<Stop, Failure> {
         let shutdown = self.shutdown.clone();
-        let ping = Arc::clone(&self.ping);
+        let (ping, let_go) = (Arc::clone(&self.signals.ping), Arc::clone(&self.signals.let_go));
         let events = self.events.clone();
         // The answer shows that the stream is live, also on a quiet database.
         self.send(walsender, feedback.status(true, Instant::now()))
@@ -55,6 +55,7 @@ impl Stream {
                         self.send(walsender, status).await?;
                     }
                 }
+                () = let_go.notified() => return Err(Failure::HeldUp),
                 () = ping.notified() => {
                     self.send(walsender, feedback.status(true, Instant::now())).await?;
                 }

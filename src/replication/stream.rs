@@ -39,6 +39,15 @@ pub struct Settings {
     pub peer_timeout: Duration,
 }
 
+/// What the stream may be asked to do.
+#[derive(Clone, Debug, Default)]
+pub struct Signals {
+    /// Makes the server answer at once, so that a position follows.
+    pub ping: Arc<Notify>,
+    /// Ends the connection, which is then made again.
+    pub let_go: Arc<Notify>,
+}
+
 /// Streams until shutdown, or until nobody receives events any more.
 ///
 /// Passes on every committed change of `tables` and every logical
@@ -49,14 +58,13 @@ pub struct Settings {
 /// [`Event::Commit`] will not come.
 ///
 /// `handed_over` must carry positions taken from events: the end of the last transaction that the receiver is done
-/// with, or a later [`Event::Position`]. Only those are confirmed to the slot. `ping` makes the server answer at
-/// once, so that a position follows.
+/// with, or a later [`Event::Position`]. Only those are confirmed to the slot.
 pub async fn run(
     settings: Settings,
     tables: watch::Receiver<Arc<BTreeSet<TableName>>>,
     events: mpsc::Sender<Vec<Event>>,
     handed_over: watch::Receiver<Lsn>,
-    ping: Arc<Notify>,
+    signals: Signals,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
 ) {
@@ -71,7 +79,7 @@ pub async fn run(
         handed_over,
         new_epoch: false,
         confirmed: Lsn(0),
-        ping,
+        signals,
         metrics,
         shutdown,
         known: Known::default(),
@@ -102,7 +110,7 @@ pub(super) struct Stream {
     /// Nothing of this epoch has been handed over yet: `handed_over` still shows a position of the old one.
     pub(super) new_epoch: bool,
     confirmed: Lsn,
-    pub(super) ping: Arc<Notify>,
+    pub(super) signals: Signals,
     pub(super) metrics: Arc<Metrics>,
     pub(super) shutdown: Shutdown,
     pub(super) intake: Intake,

@@ -136,14 +136,14 @@ impl Startup {
             events,
             tables,
             handed_over,
-            ping,
+            signals,
         } = ends;
         let stream = replication::run(
             settings::replication(&self.config, self.connect.clone()),
             tables,
             events,
             handed_over,
-            ping,
+            signals,
             Arc::clone(&self.metrics),
             self.shutdown.clone(),
         );

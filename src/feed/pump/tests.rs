@@ -54,7 +54,7 @@ async fn pump() -> (Pump, Connection) {
         tables: watch::Sender::default(),
         handed_over: watch::Sender::new(Lsn(0)),
         stream: watch::Sender::new(StreamState::Starting),
-        ping: Arc::default(),
+        signals: Signals::default(),
     });
     (pump, db)
 }

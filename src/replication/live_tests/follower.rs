@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::cluster::Cluster;
 use crate::change::{Action, Change, Event, Lsn, Row, StreamState, TableName, Value};
-use crate::replication::{Settings, SlotSettings, run};
+use crate::replication::{Settings, Signals, SlotSettings, run};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
 
@@ -67,7 +67,10 @@ impl Follower {
             wanted,
             events,
             confirmed,
-            Arc::clone(&ping),
+            Signals {
+                ping: Arc::clone(&ping),
+                ..Signals::default()
+            },
             Arc::clone(&metrics),
             shutdown.clone(),
         );

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::postgres::Pool;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::courtesy::Courtesy;
 use super::keeper::{Keeper, Snapshot};
@@ -85,6 +85,8 @@ pub(super) struct Pump {
     /// The tables whose changes the stream carries; `None` until it has said so, and while it is being told otherwise.
     streaming: Option<TableSet>,
     courtesy: Courtesy,
+    /// Told of every part of a batch that has been judged and delivered.
+    headway: Arc<Notify>,
 }
 
 /// A subscription that the stream has not caught up with.
@@ -99,9 +101,9 @@ struct Waiting {
 /// How often the stream is asked for its position while somebody waits for it.
 const PING_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A batch without headway for this long waits for the database. Longer than a call of the judge may take together
-/// with asking one by one after that.
-const HELD_UP: Duration = Duration::from_secs(5);
+/// A batch without headway for this long waits for the database. Longer than the calls of the judge between two signs
+/// of headway may take, with asking one by one after a timeout.
+const HELD_UP: Duration = Duration::from_secs(10);
 
 impl Pump {
     pub(super) fn new(parts: Parts) -> Self {
@@ -115,6 +117,7 @@ impl Pump {
             transaction: None,
             streaming: None,
             courtesy: Courtesy::new(),
+            headway: Arc::default(),
         }
     }
 
@@ -141,14 +144,13 @@ impl Pump {
     /// for its walsenders until everything has been confirmed: each would wait for the other.
     async fn attend(&mut self, batch: &[Event], shutdown: &Shutdown) {
         let (stream, let_go) = (self.parts.stream.clone(), Arc::clone(&self.parts.signals.let_go));
-        let mut handed_over = self.parts.handed_over.subscribe();
+        let headway = Arc::clone(&self.headway);
         let work = self.batch(batch, shutdown);
         tokio::pin!(work);
         loop {
             tokio::select! {
                 () = &mut work => return,
-                // Kept by us: it cannot close.
-                _ = handed_over.changed() => {}
+                () = headway.notified() => {}
                 () = tokio::time::sleep(HELD_UP) => break,
             }
         }

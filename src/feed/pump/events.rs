@@ -18,7 +18,7 @@ use crate::shutdown::Shutdown;
 const MESSAGE_PREFIX: &str = "rowcast";
 
 /// Questions that are put together before they are asked: bounds memory when a large transaction meets many classes.
-const MAX_QUESTIONS: usize = 4096;
+const MAX_QUESTIONS: usize = 1024;
 
 /// Pause before the catalog is read again after that failed.
 const RETRY: Duration = Duration::from_millis(500);
@@ -158,6 +158,7 @@ impl Pump {
         let mut rest = changes.as_slice();
         while !rest.is_empty() {
             let (taken, pressed) = self.assess_and_deliver(rest).await;
+            self.headway.notify_one();
             self.courtesy.wait(pressed).await;
             rest = rest.get(taken..).unwrap_or_default();
         }

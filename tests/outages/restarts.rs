@@ -66,7 +66,12 @@ async fn restart(mode: StopMode, how_to_join: Value) {
     .await;
     server.passed(&cluster.database().await).await;
     client.round_trip().await;
-    assert_eq!(client.pending(), [], "nothing twice, and no talk of missed rows");
+    for message in client.pending() {
+        // How often the stream breaks while Postgres comes back is not for us to say.
+        let text = message.payload["message"].as_str().unwrap_or_default();
+        let fine = text.starts_with(DELAYED) || text == FLOWING;
+        assert!(fine, "nothing twice, and no talk of missed rows: {message:?}");
+    }
     server.stop().await;
 }
 

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use super::question::{Failure, Question, Verdict};
 use crate::change::Value;
 use crate::postgres::catalog::{Policy, RowAccess, Table, Types};
-use crate::predicate::identifier;
+use crate::postgres::{quote_identifier, quote_table};
 
 /// What a question comes to before Postgres is asked.
 pub(super) enum Plan {
@@ -131,7 +131,11 @@ fn picked(table: &Table, types: &Types, reads: &BTreeSet<usize>) -> Result<Strin
     let mut columns = Vec::with_capacity(reads.len());
     for i in reads {
         let name = table.columns.get(*i).map_or("", |column| &column.name);
-        columns.push(format!("{} as {}", cast(table, types, *i)?, identifier(name)));
+        columns.push(format!(
+            "{} as {}",
+            cast(table, types, *i)?,
+            quote_identifier(name)
+        ));
     }
     Ok(format!("(select {})", columns.join(", ")))
 }
@@ -142,12 +146,10 @@ fn populated(table: &Table, types: &Types) -> Result<String, Failure> {
     let columns: Vec<String> = (0..table.columns.len())
         .map(|i| cast(table, types, i))
         .collect::<Result<_, _>>()?;
-    let name = &table.name;
     Ok(format!(
-        "pg_catalog.json_populate_record(row({})::{}.{}, '{{}}')",
+        "pg_catalog.json_populate_record(row({})::{}, '{{}}')",
         columns.join(", "),
-        identifier(&name.schema),
-        identifier(&name.table)
+        quote_table(&table.name)
     ))
 }
 
@@ -183,7 +185,7 @@ fn query(test: &str, source: &str, table: &Table) -> String {
     format!(
         "select coalesce(pg_catalog.array_agg(asked.n), '{{}}') from pg_catalog.unnest($2) as asked(n) \
          where (select {test} from {source} as {})",
-        identifier(&table.name.table),
+        quote_identifier(&table.name.table),
     )
 }
 

@@ -184,7 +184,7 @@ fn is_true(is: Is, value: Option<&str>) -> bool {
     }
 }
 
-pub use sql::{identifier, operator_symbol};
+pub use sql::operator_symbol;
 
 #[cfg(test)]
 mod tests;

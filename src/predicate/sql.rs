@@ -2,11 +2,7 @@ use std::fmt::Write;
 
 use super::{Condition, Is, Operator};
 use crate::postgres::catalog::{Table, TypeKind, Types};
-
-/// Quotes an identifier (manual, "Identifiers and Key Words").
-pub fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
+use crate::postgres::quote_identifier;
 
 /// The SQL operator between two values of the column's type; `None` for `in` and `is`, which are syntax.
 pub fn operator_symbol(operator: Operator) -> Option<&'static str> {
@@ -34,7 +30,7 @@ pub(super) fn condition(
     first: usize,
 ) -> Option<String> {
     let column = table.columns.get(condition.column)?;
-    let name = identifier(&column.name);
+    let name = quote_identifier(&column.name);
     let type_sql = &types.0.get(&column.type_oid)?.sql;
     let bound = |k: usize| format!("({values}[{}])::{type_sql}", first + k);
     let test = match condition.operator {

@@ -82,18 +82,10 @@ impl Pump {
         if lsn > self.position {
             self.position = lsn;
             self.parts.handed_over.send_replace(lsn);
-            self.parts
-                .metrics
-                .confirmed_lsn
-                .set(i64::try_from(lsn.0).unwrap_or(i64::MAX));
         }
     }
 
     fn stream_changed(&mut self, state: &StreamState) {
-        self.parts
-            .metrics
-            .replication_live
-            .set(i64::from(*state == StreamState::Live));
         match state {
             StreamState::Reset(why) => {
                 tracing::error!(why, "changes may have been missed");

@@ -18,12 +18,14 @@ pub mod postgres;
 
 pub mod replication;
 
+pub mod expression;
+
 pub mod predicate;
 
 pub mod policy;
-pub mod subscription;
 
 pub mod hub;
+pub mod subscription;
 
 pub mod feed;
 

@@ -83,6 +83,7 @@ pub(super) struct Assessor<'a> {
 static UNRESTRICTED: Access = Access {
     columns: Vec::new(),
     rows: RowAccess::Unrestricted,
+    files: RowAccess::Unrestricted,
 };
 
 impl<'a> Assessor<'a> {

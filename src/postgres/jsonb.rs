@@ -47,7 +47,7 @@ pub fn asks_postgres(types: &Types, oid: u32) -> bool {
             TypeKind::Domain { base } => inner(*base),
             TypeKind::Array { element, .. } => inner(*element),
             TypeKind::Composite { fields } => *json_cast || fields.iter().any(|(_, oid)| inner(*oid)),
-            TypeKind::Base | TypeKind::Enum | TypeKind::Range => *json_cast,
+            TypeKind::Base | TypeKind::Enum { .. } | TypeKind::Range => *json_cast,
         }
     }
     asks(types, oid, 0)

@@ -105,7 +105,7 @@ fn family(column: &Column, types: &Types) -> Option<Family> {
         // date, timestamp, timestamptz, time
         1082 | 1114 | 1184 | 1083 => Family::Calendar,
         _ => match types.0.get(&base)?.kind {
-            TypeKind::Enum => Family::Text,
+            TypeKind::Enum { .. } => Family::Text,
             _ => return None,
         },
     })

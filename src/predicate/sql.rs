@@ -66,7 +66,7 @@ fn in_list(
     // There is no array of arrays in SQL, and a domain's array is not its base's: spell the alternatives out for both.
     let plain = matches!(
         types.0.get(&type_oid).map(|t| &t.kind),
-        Some(TypeKind::Base | TypeKind::Enum)
+        Some(TypeKind::Base | TypeKind::Enum { .. })
     );
     let (open, between, close) = if plain {
         (format!("{name} = any (array["), ", ", "])")

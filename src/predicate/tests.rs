@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::change::{Layout, LayoutColumn, RowBuilder, TableName};
-use crate::postgres::catalog::{Column, Published, ReplicaIdentity, Type, TypeKind};
+use crate::postgres::catalog::{Column, Published, RelationKind, ReplicaIdentity, Type, TypeKind};
 
 fn types() -> Types {
     let t = |oid, sql: &str, kind| {
@@ -61,6 +61,9 @@ fn table(type_oid: u32) -> Table {
             delete: true,
         },
         policies: Vec::new(),
+        file_policies: Vec::new(),
+        kind: RelationKind::Table,
+        stored_in: Vec::new(),
     }
 }
 

@@ -111,7 +111,11 @@ impl Rights {
         } else {
             self.policies(table)
         };
-        Access { columns, rows }
+        Access {
+            columns,
+            rows,
+            files: RowAccess::Unrestricted,
+        }
     }
 
     fn policies(&self, table: &Table) -> RowAccess {
@@ -143,5 +147,6 @@ fn nothing(table: &Table) -> Access {
             permissive: Vec::new(),
             restrictive: Vec::new(),
         },
+        files: RowAccess::Unrestricted,
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
 
 use super::whole_row::mentions_whole_row;
-use super::{Catalog, Column, Policy, Published, ReplicaIdentity, Table, Types, types};
+use super::{
+    Catalog, Column, DefaultCollation, Policy, Published, RelationKind, ReplicaIdentity, Table, Types, types,
+};
 use crate::change::TableName;
 use crate::postgres::SqlError;
 
@@ -103,6 +105,9 @@ async fn read(client: &mut Client, publication: &str) -> Result<Catalog, SqlErro
             .map(|table| (table.name.clone(), Arc::new(table)))
             .collect(),
         types: Arc::new(Types(types)),
+        others: HashMap::new(),
+        functions: HashMap::new(),
+        collation: DefaultCollation::default(),
     })
 }
 
@@ -150,6 +155,9 @@ fn table(row: &Row) -> Result<Table, tokio_postgres::Error> {
             delete: row.try_get("pubdelete")?,
         },
         policies: Vec::new(),
+        file_policies: Vec::new(),
+        kind: RelationKind::Table,
+        stored_in: Vec::new(),
     })
 }
 
@@ -258,5 +266,7 @@ fn policy(row: &Row) -> Result<Policy, tokio_postgres::Error> {
             .collect(),
         whole_row: system || using.as_deref().is_some_and(mentions_whole_row),
         using,
+        relations: Vec::new(),
+        functions: Vec::new(),
     })
 }

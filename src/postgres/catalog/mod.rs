@@ -21,6 +21,75 @@ pub struct Catalog {
     pub tables: HashMap<TableName, Arc<Table>>,
     /// Types by oid: those of all columns, and through arrays, domains and composites what they are made of.
     pub types: Arc<Types>,
+    /// Other relations that policies reach (through subqueries, functions, and those relations' own policies), by oid.
+    pub others: HashMap<u32, Arc<Table>>,
+    /// Functions that policies reach, other than those of `pg_catalog`, by oid.
+    pub functions: HashMap<u32, Arc<Function>>,
+    /// How the database's default collation compares.
+    pub collation: DefaultCollation,
+}
+
+/// The locale of the database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DefaultCollation {
+    /// `C` or `POSIX`: text orders by its bytes, and only ASCII letters have cases.
+    C,
+    /// A locale in which ASCII letters have their usual cases.
+    #[default]
+    Plain,
+    /// One in which they have not (Turkish, Azeri).
+    Turkic,
+}
+
+/// A function that policies call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    /// `pg_proc.oid`.
+    pub oid: u32,
+    /// Schema.
+    pub schema: Arc<str>,
+    /// Name without the schema.
+    pub name: Arc<str>,
+    /// Types of its arguments.
+    pub arguments: Vec<u32>,
+    /// Type of its result.
+    pub returns: u32,
+    /// It returns a set of rows.
+    pub returns_set: bool,
+    /// `pg_proc.provolatile`.
+    pub volatility: Volatility,
+    /// NULL if any argument is.
+    pub strict: bool,
+    /// Runs with its owner's rights.
+    pub security_definer: bool,
+    /// Its owner.
+    pub owner: Arc<str>,
+    /// What it does, if that is one SELECT in SQL.
+    pub body: Option<Body>,
+}
+
+/// `pg_proc.provolatile`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Volatility {
+    /// `i`
+    Immutable,
+    /// `s`
+    Stable,
+    /// `v`
+    Volatile,
+}
+
+/// What a function in SQL does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    /// Its SELECT as Postgres prints it under an empty `search_path`; each argument is a column of [`Body::ALIAS`].
+    pub query: String,
+    /// The columns that stand for the arguments, in order.
+    pub parameters: Vec<Arc<str>>,
+    /// Relations that it reads itself.
+    pub relations: Vec<u32>,
+    /// Functions that it calls itself, other than those of `pg_catalog`.
+    pub functions: Vec<u32>,
 }
 
 /// Types by oid.
@@ -48,6 +117,23 @@ pub struct Table {
     pub published: Published,
     /// SELECT and ALL policies, ordered by name.
     pub policies: Vec<Policy>,
+    /// Policies from files, in their order. They apply where row-level security is off, too.
+    pub file_policies: Vec<Policy>,
+    /// What it is.
+    pub kind: RelationKind,
+    /// The relations that hold its rows, by the names they have in the stream: itself, and what inherits from it (of a
+    /// partitioned table only the partitions).
+    pub stored_in: Vec<TableName>,
+}
+
+/// `pg_class.relkind`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelationKind {
+    /// An ordinary or partitioned table.
+    Table,
+    /// A view, a foreign table, or anything else whose contents do not come down the stream. Unlogged and temporary
+    /// tables too.
+    Other,
 }
 
 /// Actions of the publication that a table is in.
@@ -109,6 +195,10 @@ pub struct Policy {
     pub columns: Vec<i16>,
     /// The expression reads the whole row (`t.*`) or a system column: only a complete row can be judged.
     pub whole_row: bool,
+    /// Relations that its subqueries read.
+    pub relations: Vec<u32>,
+    /// Functions that it calls, other than those of `pg_catalog`.
+    pub functions: Vec<u32>,
 }
 
 /// One type.
@@ -144,7 +234,10 @@ pub enum TypeKind {
         base: u32,
     },
     /// An enum.
-    Enum,
+    Enum {
+        /// Its labels in sort order.
+        labels: Vec<Arc<str>>,
+    },
     /// A composite type: live attributes in order.
     Composite {
         /// Name and type oid of each.
@@ -168,6 +261,8 @@ pub struct Access {
     pub columns: Vec<bool>,
     /// How rows are restricted.
     pub rows: RowAccess,
+    /// How policy files restrict them further, as indexes into `Table::file_policies`.
+    pub files: RowAccess,
 }
 
 /// How row-level security restricts a role on a table.
@@ -182,6 +277,11 @@ pub enum RowAccess {
         /// All must be true.
         restrictive: Vec<usize>,
     },
+}
+
+impl Body {
+    /// What stands for the arguments in [`Body::query`].
+    pub const ALIAS: &str = "rowcast arguments";
 }
 
 impl Policy {

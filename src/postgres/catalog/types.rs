@@ -44,7 +44,9 @@ SELECT t.oid, t.typname::text AS name, t.typtype::text AS typtype, t.typbasetype
               ORDER BY a.attnum) AS field_names,
        ARRAY(SELECT a.atttypid FROM pg_catalog.pg_attribute a
               WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
-              ORDER BY a.attnum) AS field_types
+              ORDER BY a.attnum) AS field_types,
+       ARRAY(SELECT l.enumlabel::text FROM pg_catalog.pg_enum l
+              WHERE t.typtype = 'e' AND l.enumtypid = t.oid ORDER BY l.enumsortorder) AS labels
   FROM reached r
   JOIN pg_catalog.pg_type t ON t.oid = r.oid
   JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
@@ -74,7 +76,13 @@ fn type_of(row: &Row) -> Result<Type, tokio_postgres::Error> {
         "d" => TypeKind::Domain {
             base: row.try_get("typbasetype")?,
         },
-        "e" => TypeKind::Enum,
+        "e" => TypeKind::Enum {
+            labels: row
+                .try_get::<_, Vec<&str>>("labels")?
+                .into_iter()
+                .map(Arc::from)
+                .collect(),
+        },
         "r" | "m" => TypeKind::Range,
         "c" => TypeKind::Composite { fields: fields(row)? },
         _ if element != 0 => TypeKind::Array {
@@ -84,7 +92,7 @@ fn type_of(row: &Row) -> Result<Type, tokio_postgres::Error> {
         _ => TypeKind::Base,
     };
     // A composite or array is taken apart before a cast is looked for, a domain is its base.
-    let may_cast = matches!(kind, TypeKind::Base | TypeKind::Enum | TypeKind::Range);
+    let may_cast = matches!(kind, TypeKind::Base | TypeKind::Enum { .. } | TypeKind::Range);
     Ok(Type {
         oid: row.try_get("oid")?,
         name: row.try_get::<_, &str>("name")?.into(),

@@ -64,9 +64,10 @@ async fn types_are_followed_to_the_ground() {
     };
     assert_eq!(fields.iter().map(|f| &*f.0).collect::<Vec<_>>(), ["x", "Y"]);
     let mood = named("Mood \"q\"");
+    let labels = vec!["ok".into(), "bad".into()];
     assert_eq!(
         (&mood.kind, &*mood.sql),
-        (&TypeKind::Enum, r#""T s"."Mood ""q""""#)
+        (&TypeKind::Enum { labels }, r#""T s"."Mood ""q""""#)
     );
 
     assert_eq!(of("c").kind, TypeKind::Range);

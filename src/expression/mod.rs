@@ -1,0 +1,23 @@
+//! SQL expressions over one row, evaluated here exactly as Postgres evaluates them.
+//!
+//! Text printed by `pg_get_expr` under an empty `search_path` becomes a typed tree ([`Expr`]); what is not proven to be
+//! Postgres' own answer becomes [`Stop::Ask`], when it is compiled or when a value comes by. Pure: no I/O, no clock but
+//! the moment that is passed in. Knows neither policies nor subscribers.
+
+mod builtin;
+mod datum;
+mod inet;
+mod json;
+mod node;
+mod relation;
+mod stop;
+mod ty;
+
+pub use builtin::{Builtin, Call, Collation, Comparable, cast, comparable, function, operator};
+pub use datum::{Array, Datum, Interval, Key, Numeric, compare};
+pub use inet::Inet;
+pub use json::Json;
+pub use node::{Comparison, Context, ElementTest, Expr, Is, Node};
+pub use relation::Relation;
+pub use stop::{Evaluated, Stop};
+pub use ty::{EnumTy, Ty};

@@ -7,9 +7,11 @@
 mod judge;
 mod plan;
 mod question;
+mod relation;
 
 pub use judge::{Judge, Settings};
 pub use question::{Failure, Question, Verdict};
+pub use relation::{ParamKey, Probe, RelationQuery, RelationRequest};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use super::roster::Roster;
 use super::{Settings, UnjudgedDeletes};
 use crate::change::{Action, Change, Row, Transaction, Value};
 use crate::policy::{Failure, Question, Verdict};
-use crate::postgres::catalog::{Access, RowAccess, Table};
+use crate::postgres::catalog::{Access, Policy, RowAccess, Table};
 use crate::subscription::{Class, Member};
 
 /// One change and those who could get it.
@@ -175,7 +175,7 @@ impl<'a> Assessor<'a> {
     }
 
     fn upsert(&mut self, question: Question<'a>, change: &'a Change) -> Option<Show> {
-        let restricted = question.access.rows != RowAccess::Unrestricted;
+        let restricted = question.access.restrictions(question.table).next().is_some();
         let mut old = OldRow::Fixed(Old::Carried);
         if let Some(row) = change.old.as_ref().filter(|_| restricted) {
             let before = Question {
@@ -196,12 +196,6 @@ impl<'a> Assessor<'a> {
     }
 
     fn delete(&mut self, question: Question<'a>) -> Option<Show> {
-        let RowAccess::Policies { permissive, .. } = &question.access.rows else {
-            return Some(Show::Row {
-                verdict: self.ask(question),
-                old: OldRow::Fixed(Old::Carried),
-            });
-        };
         if judgeable(&question) {
             return Some(Show::Row {
                 verdict: self.ask(question),
@@ -209,7 +203,8 @@ impl<'a> Assessor<'a> {
             });
         }
         // A role without any permissive policy sees no row of this table, so it is not told of this one either.
-        if permissive.is_empty() || self.settings.unjudged_deletes == UnjudgedDeletes::Deny {
+        let mut restrictions = question.access.restrictions(question.table);
+        if restrictions.any(|by| by.denies_all()) || self.settings.unjudged_deletes == UnjudgedDeletes::Deny {
             return None;
         }
         let question = Question {
@@ -253,16 +248,9 @@ fn reaches_past_key(table: &Table, old: &Row) -> bool {
 
 /// The old row carries every column that the policies which apply read.
 fn judgeable(question: &Question<'_>) -> bool {
-    let RowAccess::Policies {
-        permissive,
-        restrictive,
-    } = &question.access.rows
-    else {
-        return true;
-    };
     let carries = |name: &str| !matches!(question.row.get(name), None | Some(Value::Unchanged));
-    permissive.iter().chain(restrictive).all(|i| {
-        question.table.policies.get(*i).is_some_and(|policy| {
+    let judgeable = |policy: Option<&Policy>| {
+        policy.is_some_and(|policy| {
             let mut read = question
                 .table
                 .columns
@@ -270,5 +258,9 @@ fn judgeable(question: &Question<'_>) -> bool {
                 .filter(|column| policy.reads(column));
             read.all(|column| carries(&column.name))
         })
-    })
+    };
+    question
+        .access
+        .restrictions(question.table)
+        .all(|by| by.permissive().chain(by.restrictive()).all(judgeable))
 }

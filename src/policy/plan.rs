@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use super::question::{Failure, Question, Verdict};
 use crate::change::Value;
-use crate::postgres::catalog::{Policy, RowAccess, Table, Types};
+use crate::postgres::catalog::{Policy, Restriction, Table, Types};
 use crate::postgres::{quote_identifier, quote_table};
 
 /// What a question comes to before Postgres is asked.
@@ -20,7 +20,7 @@ pub(super) fn plan(question: &Question<'_>, types: &Types) -> Plan {
         Ok(policies) => policies,
         Err(verdict) => return Plan::Decided(verdict),
     };
-    if policies.as_ref().is_none_or(Applied::is_empty) && question.residual.is_empty() {
+    if policies.iter().all(Applied::is_empty) && question.residual.is_empty() {
         return Plan::Decided(Verdict::Allow);
     }
     let mut reads: BTreeSet<usize> = question
@@ -29,7 +29,7 @@ pub(super) fn plan(question: &Question<'_>, types: &Types) -> Plan {
         .map(|condition| condition.column)
         .collect();
     let mut whole_row = false;
-    if let Some(applied) = &policies {
+    for applied in &policies {
         for policy in applied.permissive.iter().chain(&applied.restrictive) {
             whole_row |= policy.whole_row;
             let read = table
@@ -56,7 +56,8 @@ pub(super) fn plan(question: &Question<'_>, types: &Types) -> Plan {
         filter.push(sql);
         first += condition.values.len();
     }
-    let policy = policies.as_ref().map(Applied::sql);
+    let policy: Vec<String> = policies.iter().map(Applied::sql).collect();
+    let policy = (!policy.is_empty()).then(|| policy.join(" and "));
     let source = if whole_row {
         populated(table, types)
     } else {
@@ -92,29 +93,29 @@ impl Applied<'_> {
     }
 }
 
-/// The policies that apply; `None` if row-level security does not. A verdict if that already decides.
-fn policies<'a>(question: &Question<'a>) -> Result<Option<Applied<'a>>, Verdict> {
-    let RowAccess::Policies {
-        permissive,
-        restrictive,
-    } = &question.access.rows
-    else {
-        return Ok(None);
+/// The policies that apply, each set of which must let the row through; none if nothing restricts the role. A verdict if
+/// that already decides.
+fn policies<'a>(question: &Question<'a>) -> Result<Vec<Applied<'a>>, Verdict> {
+    let applied = |restriction: Restriction<'a>| {
+        if restriction.denies_all() {
+            return Err(Verdict::Deny);
+        }
+        let all = |policies: Vec<Option<&'a Policy>>| -> Result<Vec<&'a Policy>, Verdict> {
+            policies
+                .into_iter()
+                .map(|policy| policy.ok_or(Verdict::Deny))
+                .collect()
+        };
+        Ok(Applied {
+            permissive: all(restriction.permissive().collect())?,
+            restrictive: all(restriction.restrictive().collect())?,
+        })
     };
-    if permissive.is_empty() {
-        return Err(Verdict::Deny);
-    }
-    let find = |indexes: &[usize]| -> Result<Vec<&'a Policy>, Verdict> {
-        // An index past the end means the two were not read together: deny.
-        indexes
-            .iter()
-            .map(|i| question.table.policies.get(*i).ok_or(Verdict::Deny))
-            .collect()
-    };
-    Ok(Some(Applied {
-        permissive: find(permissive)?,
-        restrictive: find(restrictive)?,
-    }))
+    question
+        .access
+        .restrictions(question.table)
+        .map(applied)
+        .collect()
 }
 
 /// The first column that is read but not carried.

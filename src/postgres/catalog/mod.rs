@@ -279,6 +279,60 @@ pub enum RowAccess {
     },
 }
 
+/// Policies that restrict a role on a table: at least one permissive and all restrictive ones must be true.
+#[derive(Debug, Clone, Copy)]
+pub struct Restriction<'a> {
+    policies: &'a [Policy],
+    permissive: &'a [usize],
+    restrictive: &'a [usize],
+}
+
+impl<'a> Restriction<'a> {
+    fn new(rows: &'a RowAccess, policies: &'a [Policy]) -> Option<Self> {
+        match rows {
+            RowAccess::Unrestricted => None,
+            RowAccess::Policies {
+                permissive,
+                restrictive,
+            } => Some(Self {
+                policies,
+                permissive,
+                restrictive,
+            }),
+        }
+    }
+
+    /// No permissive policy is for the role: it sees no row.
+    pub fn denies_all(&self) -> bool {
+        self.permissive.is_empty()
+    }
+
+    /// The permissive ones. `None` in the place of one that the table does not have, which never happens to an access
+    /// and a table that were read together: deny then.
+    pub fn permissive(&self) -> impl Iterator<Item = Option<&'a Policy>> {
+        let policies = self.policies;
+        self.permissive.iter().map(move |i| policies.get(*i))
+    }
+
+    /// The restrictive ones, as [`Restriction::permissive`].
+    pub fn restrictive(&self) -> impl Iterator<Item = Option<&'a Policy>> {
+        let policies = self.policies;
+        self.restrictive.iter().map(move |i| policies.get(*i))
+    }
+}
+
+impl Access {
+    /// What restricts the rows of the table: row-level security, then policy files. A row must pass all of it.
+    pub fn restrictions<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = Restriction<'a>> {
+        [
+            Restriction::new(&self.rows, &table.policies),
+            Restriction::new(&self.files, &table.file_policies),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
 impl Body {
     /// What stands for the arguments in [`Body::query`].
     pub const ALIAS: &str = "rowcast arguments";

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Datum, Evaluated, Ty};
+use super::{Datum, Evaluated, Ty, dates, jsons, patterns, texts, values};
 
 /// How text is compared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,24 +53,32 @@ pub struct Comparable {
 
 /// Whether `left = right` is an operator whose answer is known here ([`super::compare`] gives it).
 pub fn comparable(left: &Ty, right: &Ty, collation: &Collation) -> Option<Comparable> {
-    let _ = (left, right, collation);
-    None
+    values::comparable(left, right, collation)
 }
 
 /// An operator of `pg_catalog` other than a comparison. `left` is `None` for a prefix operator.
 pub fn operator(symbol: &str, left: Option<&Ty>, right: &Ty, collation: &Collation) -> Option<Builtin> {
-    let _ = (symbol, left, right, collation);
-    None
+    values::operator(symbol, left, right, collation)
+        .or_else(|| texts::operator(symbol, left, right, collation))
+        .or_else(|| dates::operator(symbol, left, right, collation))
+        .or_else(|| jsons::operator(symbol, left, right, collation))
+        .or_else(|| patterns::operator(symbol, left, right, collation))
 }
 
 /// A function of `pg_catalog`, by its lower-case name.
 pub fn function(name: &str, arguments: &[Ty], collation: &Collation) -> Option<Builtin> {
-    let _ = (name, arguments, collation);
-    None
+    values::function(name, arguments, collation)
+        .or_else(|| texts::function(name, arguments, collation))
+        .or_else(|| dates::function(name, arguments, collation))
+        .or_else(|| jsons::function(name, arguments, collation))
+        .or_else(|| patterns::function(name, arguments, collation))
 }
 
 /// The cast that `value::to(modifiers)` is; for example `[5]` of `varchar(5)`, `[10, 2]` of `numeric(10,2)`.
 pub fn cast(from: &Ty, to: &Ty, modifiers: &[i32]) -> Option<Builtin> {
-    let _ = (from, to, modifiers);
-    None
+    values::cast(from, to, modifiers)
+        .or_else(|| texts::cast(from, to, modifiers))
+        .or_else(|| dates::cast(from, to, modifiers))
+        .or_else(|| jsons::cast(from, to, modifiers))
+        .or_else(|| values::by_output(from, to, modifiers))
 }

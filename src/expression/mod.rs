@@ -5,13 +5,19 @@
 //! the moment that is passed in. Knows neither policies nor subscribers.
 
 mod builtin;
+mod dates;
+mod datetime;
 mod datum;
 mod inet;
 mod json;
+mod jsons;
 mod node;
+mod patterns;
 mod relation;
 mod stop;
+mod texts;
 mod ty;
+mod values;
 
 pub use builtin::{Builtin, Call, Collation, Comparable, cast, comparable, function, operator};
 pub use datum::{Array, Datum, Interval, Key, Numeric, compare};

@@ -1,0 +1,16 @@
+//! Operators and functions of patterns.
+
+use super::{Builtin, Collation, Ty};
+
+pub(super) fn operator(
+    _symbol: &str,
+    _left: Option<&Ty>,
+    _right: &Ty,
+    _collation: &Collation,
+) -> Option<Builtin> {
+    None
+}
+
+pub(super) fn function(_name: &str, _arguments: &[Ty], _collation: &Collation) -> Option<Builtin> {
+    None
+}

@@ -40,10 +40,10 @@ pub(super) fn print_interval(_interval: &Interval) -> Result<String, Stop> {
     unknown()
 }
 
-pub(super) fn interval_key(_interval: &Interval) -> Result<Key, Stop> {
-    unknown()
+pub(super) fn interval_key(interval: &Interval) -> Key {
+    Key::Array(vec![], vec![Some(Key::Int(interval.micros))])
 }
 
-pub(super) fn compare_interval(_left: &Interval, _right: &Interval) -> Result<Ordering, Stop> {
-    unknown()
+pub(super) fn compare_interval(left: &Interval, right: &Interval) -> Ordering {
+    left.micros.cmp(&right.micros)
 }

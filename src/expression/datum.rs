@@ -216,7 +216,7 @@ impl Datum {
             (Self::Bpchar(text), _) => Key::Text(text.trim_end_matches(' ').into()),
             (Self::Bytea(bytes), _) => Key::Bytes(Arc::clone(bytes)),
             (Self::Uuid(bytes), _) => Key::Bytes(Arc::new(*bytes)),
-            (Self::Interval(interval), _) => datetime::interval_key(interval)?,
+            (Self::Interval(interval), _) => datetime::interval_key(interval),
             (Self::Jsonb(json), _) => json::key(json)?,
             (Self::Inet(inet), _) => inet.key(),
             (Self::Array(array), Ty::Array(element)) => {
@@ -256,7 +256,7 @@ pub fn compare(left: &Datum, right: &Datum) -> Result<Ordering, Stop> {
         (Date(left), Date(right)) => left.cmp(right),
         (Date(left), Timestamp(right)) => date_micros(*left).cmp(&(*right).into()),
         (Timestamp(left), Date(right)) => i128::from(*left).cmp(&date_micros(*right)),
-        (Interval(left), Interval(right)) => datetime::compare_interval(left, right)?,
+        (Interval(left), Interval(right)) => datetime::compare_interval(left, right),
         (Jsonb(left), Jsonb(right)) => json::compare(left, right)?,
         (Enum(left), Enum(right)) => left.cmp(right),
         (Datum::Inet(left), Datum::Inet(right)) => left.compare(right),

@@ -1,15 +1,18 @@
 //! `float4` and `float8`: text and order.
 
 use std::cmp::Ordering;
+use std::str::FromStr;
 
 use bigdecimal::BigDecimal;
 
 use crate::expression::{Key, Stop};
 
 /// Reads the output form: digits with an exponent, or a name.
-pub(in crate::expression) fn parse<F: std::str::FromStr>(text: &str) -> Option<F> {
+pub(in crate::expression) fn parse<F: FromStr + Into<f64> + Copy>(text: &str) -> Option<F> {
     let named = matches!(text, "NaN" | "Infinity" | "-Infinity");
-    (named || is_decimal(text.strip_prefix('-').unwrap_or(text))).then(|| text.parse().ok())?
+    let read = named || is_decimal(text.strip_prefix('-').unwrap_or(text));
+    let value: F = text.parse().ok().filter(|_| read)?;
+    (named || value.into().is_finite()).then_some(value)
 }
 
 /// `12`, `1.5`, `.5`, `5.`, `1e-5`: what every reader of floats agrees on. Without sign.
@@ -31,7 +34,11 @@ pub(in crate::expression) fn print8(value: f64) -> Result<String, Stop> {
     if let Some(name) = name(value) {
         return Ok(name.into());
     }
-    let shortest = format!("{value:e}");
+    let shortest = even(
+        format!("{value:e}"),
+        |digits| format!("{value:.digits$e}"),
+        |text| text.parse() == Ok(value),
+    );
     // The middle of two smaller ones has more digits than the shortest form can have.
     if !value.is_normal() || value.abs() >= 2f64.powi(50) {
         certain(&shortest, value, value.next_down(), value.next_up())?;
@@ -44,7 +51,11 @@ pub(in crate::expression) fn print4(value: f32) -> Result<String, Stop> {
     if let Some(name) = name(value.into()) {
         return Ok(name.into());
     }
-    let shortest = format!("{value:e}");
+    let shortest = even(
+        format!("{value:e}"),
+        |digits| format!("{value:.digits$e}"),
+        |text| text.parse() == Ok(value),
+    );
     if !value.is_normal() || value.abs() >= 2f32.powi(20) {
         certain(
             &shortest,
@@ -64,6 +75,15 @@ fn name(value: f64) -> Option<&'static str> {
         return Some(if value > 0.0 { "Infinity" } else { "-Infinity" });
     }
     (value == 0.0).then_some(if value.is_sign_negative() { "-0" } else { "0" })
+}
+
+/// Where two decimals of the shortest length are equally near, Postgres takes the even one, as rounding to a number of
+/// digits does.
+fn even(shortest: String, to: impl Fn(usize) -> String, is_same: impl Fn(&str) -> bool) -> String {
+    let mantissa = shortest.split('e').next().unwrap_or_default();
+    let digits = mantissa.bytes().filter(u8::is_ascii_digit).count();
+    let rounded = to(digits.saturating_sub(1));
+    if is_same(&rounded) { rounded } else { shortest }
 }
 
 /// Postgres does not use a decimal that lies exactly between two floats, though reading it back would give the even

@@ -14,6 +14,8 @@ mod number_casts;
 mod numeric;
 mod numeric_arithmetic;
 mod numerics;
+#[cfg(test)]
+mod tests;
 
 pub(super) use casts::{by_output, cast};
 pub(super) use comparison::comparable;

@@ -51,7 +51,8 @@ pub struct Comparable {
     pub keyed: bool,
 }
 
-/// Whether `left = right` is an operator whose answer is known here ([`super::compare`] gives it).
+/// Whether `left = right` is an operator whose answer is known here ([`super::equal`] gives it, [`super::compare`] that of
+/// the others).
 pub fn comparable(left: &Ty, right: &Ty, collation: &Collation) -> Option<Comparable> {
     values::comparable(left, right, collation)
 }

@@ -231,7 +231,36 @@ impl Datum {
     }
 }
 
-/// Compares two values of types that [`super::comparable`] knows: by value, never NULL.
+/// `left = right` for types that [`super::comparable`] knows. Also where [`compare`] cannot tell which comes first.
+///
+/// # Errors
+/// [`Stop::Ask`] for values of types that are not compared here.
+pub fn equal(left: &Datum, right: &Datum) -> Result<bool, Stop> {
+    match (left, right) {
+        (Datum::Jsonb(left), Datum::Jsonb(right)) => Ok(json::equal(left, right)),
+        (Datum::Array(left), Datum::Array(right)) => equal_arrays(left, right),
+        _ => Ok(compare(left, right)? == Ordering::Equal),
+    }
+}
+
+/// `array_eq`: NULL elements equal each other.
+fn equal_arrays(left: &Array, right: &Array) -> Result<bool, Stop> {
+    if left.dimensions != right.dimensions || left.elements.len() != right.elements.len() {
+        return Ok(false);
+    }
+    for pair in left.elements.iter().zip(&right.elements) {
+        let same = match pair {
+            (Some(left), Some(right)) => equal(left, right)?,
+            (left, right) => left.is_none() && right.is_none(),
+        };
+        if !same {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The order of two values of types that [`super::comparable`] knows to be ordered; never NULL.
 ///
 /// # Errors
 /// [`Stop::Ask`] for values whose order is not known here.
@@ -254,8 +283,8 @@ pub fn compare(left: &Datum, right: &Datum) -> Result<Ordering, Stop> {
         (Bytea(left), Bytea(right)) => left.cmp(right),
         (Datum::Uuid(left), Datum::Uuid(right)) => left.cmp(right),
         (Date(left), Date(right)) => left.cmp(right),
-        (Date(left), Timestamp(right)) => date_micros(*left).cmp(&(*right).into()),
-        (Timestamp(left), Date(right)) => i128::from(*left).cmp(&date_micros(*right)),
+        (Date(left), Timestamp(right)) => date_micros(*left).cmp(&timestamp_micros(*right)),
+        (Timestamp(left), Date(right)) => timestamp_micros(*left).cmp(&date_micros(*right)),
         (Interval(left), Interval(right)) => datetime::compare_interval(left, right),
         (Jsonb(left), Jsonb(right)) => json::compare(left, right)?,
         (Enum(left), Enum(right)) => left.cmp(right),
@@ -265,12 +294,21 @@ pub fn compare(left: &Datum, right: &Datum) -> Result<Ordering, Stop> {
     })
 }
 
-/// A date as microseconds; the infinities stay those of timestamps, finite ones may lie outside of their range.
+/// A date as microseconds, which may be past the range of timestamps.
 fn date_micros(days: i32) -> i128 {
     match days {
-        i32::MIN => i64::MIN.into(),
-        i32::MAX => i64::MAX.into(),
+        i32::MIN => i128::MIN,
+        i32::MAX => i128::MAX,
         days => i128::from(days) * 86_400_000_000,
+    }
+}
+
+/// A timestamp beside a date: its infinities lie outside of every finite date.
+fn timestamp_micros(micros: i64) -> i128 {
+    match micros {
+        i64::MIN => i128::MIN,
+        i64::MAX => i128::MAX,
+        micros => micros.into(),
     }
 }
 

@@ -20,7 +20,7 @@ mod ty;
 mod values;
 
 pub use builtin::{Builtin, Call, Collation, Comparable, cast, comparable, function, operator};
-pub use datum::{Array, Datum, Interval, Key, Numeric, compare};
+pub use datum::{Array, Datum, Interval, Key, Numeric, compare, equal};
 pub use inet::Inet;
 pub use json::Json;
 pub use node::{Comparison, Context, ElementTest, Expr, Is, Node};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::array_text::print_bounds;
 use super::calls::{binary, lenient, unary, unexpected};
 use super::comparison::elements;
-use crate::expression::{Array, Builtin, Collation, Datum, Evaluated, Stop, Ty, compare};
+use crate::expression::{Array, Builtin, Collation, Datum, Evaluated, Stop, Ty, equal};
 
 pub(super) fn operator(
     symbol: &str,
@@ -106,7 +106,7 @@ fn holds(array: &Array, element: Option<&Datum>) -> Result<bool, Stop> {
         return Ok(false);
     };
     for other in array.elements.iter().flatten() {
-        if compare(element, other)? == Ordering::Equal {
+        if equal(element, other)? {
             return Ok(true);
         }
     }
@@ -182,7 +182,7 @@ fn extended(value: Option<&Datum>, added: Option<&Datum>, in_front: bool) -> Eva
 
 fn same(left: Option<&Datum>, right: Option<&Datum>) -> Result<bool, Stop> {
     match (left, right) {
-        (Some(left), Some(right)) => Ok(compare(left, right)? == Ordering::Equal),
+        (Some(left), Some(right)) => equal(left, right),
         (left, right) => Ok(left.is_none() && right.is_none()),
     }
 }

@@ -25,10 +25,7 @@ pub(in crate::expression) fn comparable(left: &Ty, right: &Ty, collation: &Colla
             ordered: true,
             keyed: false,
         }),
-        (Jsonb, Jsonb) => Some(Comparable {
-            ordered: false,
-            keyed: true,
-        }),
+        (Jsonb, Jsonb) => full,
         (Enum(left), Enum(right)) => full.filter(|_| left.oid == right.oid),
         (Array(left), Array(right)) if left == right => elements(left, collation),
         _ => None,

@@ -7,6 +7,9 @@ use bigdecimal::num_bigint::{BigInt, Sign};
 
 use crate::expression::{Key, Numeric};
 
+/// Longer texts take too long to read.
+const MAX_LENGTH: usize = 10_000;
+
 impl Numeric {
     /// A whole number.
     pub(in crate::expression) fn from_int(value: impl Into<BigInt>) -> Self {
@@ -29,7 +32,7 @@ impl Numeric {
         let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
         let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-        if whole.is_empty() || !all_digits(whole) || !all_digits(fraction) {
+        if whole.is_empty() || !all_digits(whole) || !all_digits(fraction) || digits.len() > MAX_LENGTH {
             return None;
         }
         let digits = BigInt::parse_bytes(format!("{whole}{fraction}").as_bytes(), 10)?;

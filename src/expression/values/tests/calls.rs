@@ -79,7 +79,10 @@ async fn functions_answer_as_postgres_does() {
             let arguments = [vec![Ty::Array(Box::new(element.clone()))], vec![Ty::Text; texts]].concat();
             let builtin =
                 super::super::function("array_to_string", &arguments, &Collation::C).expect("known");
-            trial.add(&builtin, &arguments, |a| {
+            let some = values::combinations(&arguments)
+                .into_iter()
+                .step_by(97 * texts - 90);
+            trial.add_some(&builtin, &arguments, some, |a| {
                 format!("array_to_string({})", a.join(", "))
             });
         }

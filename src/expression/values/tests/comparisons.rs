@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::{ask, database, values};
-use crate::expression::{Collation, Datum, Ty, builtin, compare};
+use crate::expression::{Collation, Datum, Ty, builtin, compare, equal};
 use values::{Value, sql};
 
 const SYMBOLS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
@@ -48,6 +48,7 @@ async fn values_compare_as_in_postgres() {
                 continue;
             };
             let order = compare(a, b).unwrap_or_else(|stop| panic!("{left:?} {right:?}: {stop:?}"));
+            assert_eq!(equal(a, b), Ok(order.is_eq()));
             let known = if comparable.ordered {
                 &SYMBOLS[..]
             } else {
@@ -66,6 +67,75 @@ async fn values_compare_as_in_postgres() {
         }
     }
     assert!(answers.len() > 5000, "{} comparisons", answers.len());
+    let expected = ask(&db, "answer", &expressions).await;
+    for ((expression, ours), theirs) in expressions.iter().zip(answers).zip(expected) {
+        assert_eq!(
+            theirs.as_deref(),
+            Some(if ours { "=t" } else { "=f" }),
+            "{expression}"
+        );
+    }
+}
+
+/// Also dates with times of day, whose ranges differ, and the infinities.
+#[tokio::test]
+async fn dates_compare_with_timestamps_as_in_postgres() {
+    let db = database().await;
+    let day = 86_400_000_000_i64;
+    let mut values: Vec<(Datum, String)> = [
+        0,
+        1,
+        -1,
+        8766,
+        -2_451_507,
+        107_000_000,
+        106_751_991,
+        i32::MAX,
+        i32::MIN,
+    ]
+    .map(|days| match days {
+        i32::MAX => (Datum::Date(days), "'infinity'::date".into()),
+        i32::MIN => (Datum::Date(days), "'-infinity'::date".into()),
+        _ => (Datum::Date(days), format!("('2000-01-01'::date + {days})")),
+    })
+    .to_vec();
+    for micros in [
+        0,
+        1,
+        day - 1,
+        day,
+        -day,
+        8766 * day,
+        9_223_371_331_199_999_999,
+        i64::MAX,
+        i64::MIN,
+    ] {
+        for ty in ["timestamp", "timestamptz"] {
+            let sql = match micros {
+                i64::MAX => format!("'infinity'::{ty}"),
+                i64::MIN => format!("'-infinity'::{ty}"),
+                // An interval's text is read as a double, which would round a long number of microseconds.
+                _ => format!(
+                    "('2000-01-01'::{ty} + make_interval(days => {}) + interval '{} microseconds')",
+                    micros.div_euclid(day),
+                    micros.rem_euclid(day)
+                ),
+            };
+            values.push((Datum::Timestamp(micros), sql));
+        }
+    }
+    db.batch_execute("SET TimeZone = 'UTC'").await.expect("set");
+    let (mut expressions, mut answers) = (Vec::new(), Vec::new());
+    for ((left, left_sql), (right, right_sql)) in values
+        .iter()
+        .flat_map(|left| values.iter().map(move |right| (left, right)))
+    {
+        let order = compare(left, right).expect("known");
+        for symbol in SYMBOLS {
+            expressions.push(format!("{left_sql} {symbol} {right_sql}"));
+            answers.push(holds(symbol, order));
+        }
+    }
     let expected = ask(&db, "answer", &expressions).await;
     for ((expression, ours), theirs) in expressions.iter().zip(answers).zip(expected) {
         assert_eq!(

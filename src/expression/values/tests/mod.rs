@@ -78,6 +78,17 @@ struct Trial {
 impl Trial {
     /// Tries a builtin with all values of its argument types. `write` makes SQL of the arguments' SQL.
     fn add(&mut self, builtin: &Builtin, arguments: &[Ty], write: impl Fn(&[String]) -> String) {
+        self.add_some(builtin, arguments, values::combinations(arguments), write);
+    }
+
+    /// As [`Trial::add`], with these values.
+    fn add_some(
+        &mut self,
+        builtin: &Builtin,
+        arguments: &[Ty],
+        combinations: impl IntoIterator<Item = Vec<Value>>,
+        write: impl Fn(&[String]) -> String,
+    ) {
         let all = values::all();
         let column = |ty: &Ty| format!("c{}", all.iter().position(|other| other == ty).expect("a column"));
         let columns: Vec<String> = arguments.iter().map(column).collect();
@@ -86,7 +97,7 @@ impl Trial {
         self.returns
             .push((format!("pg_typeof({})", write(&nulls)), builtin.returns.clone()));
         let mut decided = 0;
-        for values in values::combinations(arguments) {
+        for values in combinations {
             let texts: Vec<String> = values.iter().map(Value::literal).collect();
             let answer = ours(builtin, &values);
             decided += usize::from(matches!(answer, Some(Some(_))));

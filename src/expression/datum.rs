@@ -346,28 +346,36 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Bytes from pairs of hexadecimal digits.
 pub(super) fn from_hex(digits: &str) -> Option<Vec<u8>> {
+    digits.as_bytes().chunks(2).map(hex_pair).collect()
+}
+
+fn hex_pair(pair: &[u8]) -> Option<u8> {
     let digit = |byte: u8| {
         char::from(byte)
             .to_digit(16)
             .and_then(|value| u8::try_from(value).ok())
     };
-    let pairs = digits.as_bytes().chunks(2);
-    pairs
-        .map(|pair| match pair {
-            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-            _ => None,
-        })
-        .collect()
+    match pair {
+        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+        _ => None,
+    }
 }
 
 /// A uuid as Postgres prints it.
 fn uuid(text: &str) -> Option<[u8; 16]> {
-    let hyphens = text
-        .bytes()
-        .enumerate()
-        .all(|(at, byte)| (byte == b'-') == matches!(at, 8 | 13 | 18 | 23));
-    if text.len() != 36 || !hyphens {
-        return None;
+    let text: &[u8; 36] = text.as_bytes().try_into().ok()?;
+    let mut digits = [0; 32];
+    let mut free = digits.iter_mut();
+    for (at, byte) in text.iter().enumerate() {
+        match (at, byte) {
+            (8 | 13 | 18 | 23, b'-') => {}
+            (8 | 13 | 18 | 23, _) => return None,
+            (_, digit) => *free.next()? = *digit,
+        }
     }
-    from_hex(&text.replace('-', ""))?.try_into().ok()
+    let mut bytes = [0; 16];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = hex_pair(pair)?;
+    }
+    Some(bytes)
 }

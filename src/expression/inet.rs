@@ -41,8 +41,8 @@ impl Inet {
         format!("{}/{}", self.print_address(), self.bits)
     }
 
-    /// As `inet_net_ntop.c` prints it: IPv4-compatible addresses with their last four bytes in decimal.
-    fn print_address(&self) -> String {
+    /// The address alone, as `inet_net_ntop.c` prints it: IPv4-compatible addresses with their last four bytes in decimal.
+    pub(super) fn print_address(&self) -> String {
         let IpAddr::V6(address) = self.address else {
             return self.address.to_string();
         };

@@ -39,5 +39,6 @@ pub(super) fn function(name: &str, arguments: &[Ty], collation: &Collation) -> O
     integers::function(name, arguments)
         .or_else(|| numerics::function(name, arguments))
         .or_else(|| floats::function(name, arguments))
+        .or_else(|| networks::function(name, arguments))
         .or_else(|| arrays::function(name, arguments, collation))
 }

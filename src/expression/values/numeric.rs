@@ -65,6 +65,11 @@ impl Numeric {
     pub(in crate::expression) fn compare(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Self::Finite(left), Self::Finite(right)) => {
+                let (left_digits, left_scale) = left.as_bigint_and_scale();
+                let (right_digits, right_scale) = right.as_bigint_and_scale();
+                if left_scale == right_scale {
+                    return left_digits.cmp(&right_digits);
+                }
                 let (left, right, _) = aligned(left, right);
                 left.cmp(&right)
             }

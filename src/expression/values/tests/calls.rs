@@ -36,7 +36,11 @@ async fn operators_answer_as_postgres_does() {
 
 #[tokio::test]
 async fn functions_answer_as_postgres_does() {
-    const NAMES: [&str; 20] = [
+    const NAMES: [&str; 24] = [
+        "family",
+        "masklen",
+        "host",
+        "network",
         "abs",
         "ceil",
         "ceiling",
@@ -185,7 +189,6 @@ async fn floats_print_as_postgres_prints_them() {
             assert_eq!(Some(format!("={ours}")), theirs, "{expression}");
         }
     }
-    println!("{left} of {}", expressions.len());
     assert!(
         left * 50 < expressions.len(),
         "{left} of {} left to Postgres",

@@ -153,10 +153,6 @@ impl Trial {
             }
         }
         let count = self.answers.len();
-        println!(
-            "{count} answers, {left} of them left to Postgres, {} wrong",
-            wrong.len()
-        );
         wrong.truncate(60);
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         assert!(

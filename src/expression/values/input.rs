@@ -67,11 +67,29 @@ fn integer(text: &str, ty: &Ty) -> Evaluated {
     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().map_or(Err(OUT_OF_RANGE), |value| ranged(value, ty));
     }
-    // Letters cannot be anything; other text may be out of range before it is malformed.
-    if digits.starts_with(|first: char| !first.is_ascii_digit()) || digits.is_empty() {
-        return Err(REFUSED);
+    // Many digits may be out of range before what follows them is malformed.
+    let safe = match ty {
+        Ty::Int2 => 4,
+        Ty::Int4 => 9,
+        _ => 18,
+    };
+    if is_broken(digits, safe) {
+        Err(REFUSED)
+    } else {
+        unsure()
     }
-    unsure()
+}
+
+/// Whether no reader of numbers goes on after the leading digits, at most so many, and none takes them for all.
+fn is_broken(text: &str, most_digits: usize) -> bool {
+    let after = text.trim_start_matches(|character: char| character.is_ascii_digit());
+    let digits = text.len() - after.len();
+    match after.chars().next() {
+        // Other bases, underscores, points and exponents.
+        Some('_' | '.' | 'e' | 'E' | 'x' | 'X' | 'o' | 'O' | 'b' | 'B') => digits == 0,
+        Some(_) => digits <= most_digits,
+        None => digits == 0,
+    }
 }
 
 fn oid(text: &str) -> Evaluated {
@@ -89,8 +107,7 @@ fn oid(text: &str) -> Evaluated {
 /// Whether a text that is no decimal cannot be a number or the name of one.
 fn no_number(text: &str) -> bool {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    !unsigned
-        .starts_with(|first: char| first.is_ascii_digit() || matches!(first, '.' | 'i' | 'I' | 'n' | 'N'))
+    !unsigned.starts_with(['.', 'i', 'I', 'n', 'N']) && is_broken(unsigned, 30)
 }
 
 /// Digits, a point, an exponent: what the number does not need behind the point is not shown.

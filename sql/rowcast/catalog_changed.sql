@@ -15,10 +15,15 @@ BEGIN
         RETURN;
     END IF;
     IF tg_event = 'sql_drop' THEN
-        IF NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger_dropped_objects() WHERE NOT is_temporary) THEN
+        -- What goes with a temporary table and has no schema of its own is not marked as temporary.
+        IF NOT EXISTS (
+            SELECT FROM pg_catalog.pg_event_trigger_dropped_objects()
+             WHERE NOT is_temporary AND (original OR object_type NOT IN ('rule', 'trigger', 'default value'))
+        ) THEN
             RETURN;
         END IF;
-    ELSIF NOT EXISTS (
+    -- Takes grants back without listing them. (REASSIGN OWNED fires nothing.)
+    ELSIF tg_tag <> 'DROP OWNED' AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_event_trigger_ddl_commands() WHERE schema_name IS DISTINCT FROM 'pg_temp'
     ) THEN
         RETURN;

@@ -1,6 +1,7 @@
 //! The catalog against a real Postgres.
 
 mod access;
+mod announcements;
 mod load;
 mod types;
 

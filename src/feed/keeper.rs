@@ -10,7 +10,7 @@ use crate::postgres::Pool;
 use tokio::sync::{Mutex, watch};
 
 use crate::change::{TableName, Transaction};
-use crate::postgres::catalog::{self, Catalog, RoleAccess, Table};
+use crate::postgres::catalog::{self, Catalog, Loaded, Loader, RoleAccess, Table};
 use crate::protocol::Binding;
 use crate::subscription::{self, Filter, Unchecked};
 use crate::telemetry::Metrics;
@@ -70,8 +70,15 @@ pub(super) struct Keeper {
     max_in_values: usize,
     metrics: Arc<Metrics>,
     current: watch::Sender<Arc<Snapshot>>,
-    /// Held while reading, so that readings do not overlap; when the last one began.
-    reading: Mutex<Instant>,
+    /// Held while reading, so that readings do not overlap.
+    reading: Mutex<Reading>,
+}
+
+#[derive(Debug)]
+struct Reading {
+    /// When the last one began.
+    began: Instant,
+    loader: Loader,
 }
 
 /// Least time between two readings that refused subscriptions ask for, so that a loop of them costs little.
@@ -89,7 +96,10 @@ impl Keeper {
             max_in_values: settings.max_in_values,
             metrics,
             current: watch::Sender::new(Arc::default()),
-            reading: Mutex::new(Instant::now()),
+            reading: Mutex::new(Reading {
+                began: Instant::now(),
+                loader: Loader::default(),
+            }),
         };
         keeper.refresh().await?;
         Ok(keeper)
@@ -138,9 +148,9 @@ impl Keeper {
         self.refresh_holding(&mut reading).await
     }
 
-    async fn refresh_holding(&self, began: &mut Instant) -> Result<(), CatalogError> {
-        *began = Instant::now();
-        let result = self.read().await;
+    async fn refresh_holding(&self, reading: &mut Reading) -> Result<(), CatalogError> {
+        reading.began = Instant::now();
+        let result = self.read(&mut reading.loader).await;
         self.metrics.catalog_reads.inc();
         if result.is_err() {
             self.metrics.catalog_failures.inc();
@@ -165,16 +175,18 @@ impl Keeper {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         drop(client);
-        self.refresh().await
+        let mut reading = self.reading.lock().await;
+        reading.loader.forget();
+        self.refresh_holding(&mut reading).await
     }
 
     /// Makes sure that the catalog has been read since `asked`; whether it has. Those who ask at once share a reading.
     pub(super) async fn refresh_since(&self, asked: Instant) -> bool {
         let mut reading = self.reading.lock().await;
-        if *reading >= asked {
+        if reading.began >= asked {
             return true;
         }
-        tokio::time::sleep_until((*reading + RECHECK).into()).await;
+        tokio::time::sleep_until((reading.began + RECHECK).into()).await;
         self.refresh_holding(&mut reading).await.is_ok()
     }
 
@@ -206,11 +218,15 @@ impl Keeper {
         Ok(Some(snapshot))
     }
 
-    async fn read(&self) -> Result<(), CatalogError> {
+    async fn read(&self, loader: &mut Loader) -> Result<(), CatalogError> {
         let mut client = self.client().await?;
-        let catalog = catalog::load(&mut client, &self.publication)
+        let Loaded { catalog, files } = loader
+            .load(&mut client, &self.publication)
             .await
             .map_err(|e| CatalogError::Query(e.to_string()))?;
+        for finding in files {
+            tracing::warn!(policy = finding.policy, problem = %finding.problem, "a policy from a file");
+        }
         let old = self.snapshot();
         let mut roles = HashMap::with_capacity(old.roles.len());
         for role in old.roles.keys() {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::{Client, Row};
 
-use super::{Access, Catalog, RoleAccess, RowAccess, Table};
+use super::{Access, Catalog, Policy, RoleAccess, RowAccess, Table, callable};
 use crate::postgres::SqlError;
 
 /// One row per table; a role without tables gives one row of NULLs, no role gives none. `has_…_privilege` answers NULL
@@ -49,7 +49,8 @@ pub async fn role_access(
             relids.push(table.oid);
             attnums.push(column.attnum);
         }
-        policy_roles.extend(table.policies.iter().flat_map(|policy| &policy.roles));
+        let policies = table.policies.iter().chain(&table.file_policies);
+        policy_roles.extend(policies.flat_map(|policy| &policy.roles));
     }
     let policy_roles: Vec<u32> = policy_roles.into_iter().filter(|oid| *oid != 0).collect();
     let rows = client
@@ -78,7 +79,8 @@ pub async fn role_access(
             )
         })
         .collect();
-    Ok(Some(RoleAccess { tables }))
+    let functions = callable::read(client, role, catalog).await?;
+    Ok(Some(RoleAccess { tables, functions }))
 }
 
 /// One row of the answer.
@@ -109,19 +111,21 @@ impl Rights {
         let rows = if lifted {
             RowAccess::Unrestricted
         } else {
-            self.policies(table)
+            self.policies(&table.policies)
         };
-        Access {
-            columns,
-            rows,
-            files: RowAccess::Unrestricted,
-        }
+        // Files narrow what the owner may see, too.
+        let files = if table.file_policies.is_empty() || self.above_rls {
+            RowAccess::Unrestricted
+        } else {
+            self.policies(&table.file_policies)
+        };
+        Access { columns, rows, files }
     }
 
-    fn policies(&self, table: &Table) -> RowAccess {
+    fn policies(&self, policies: &[Policy]) -> RowAccess {
         let applies = |roles: &[u32]| roles.iter().any(|oid| *oid == 0 || self.acts_as.contains(oid));
         let (mut permissive, mut restrictive) = (Vec::new(), Vec::new());
-        for (i, policy) in table.policies.iter().enumerate() {
+        for (i, policy) in policies.iter().enumerate() {
             // One without USING allows no row (`add_security_quals` passes over it), and restricts none.
             if policy.using.is_some() && applies(&policy.roles) {
                 let list = if policy.permissive {
@@ -141,12 +145,13 @@ impl Rights {
 
 /// For a table that is gone, or has no columns to read.
 fn nothing(table: &Table) -> Access {
+    let none = RowAccess::Policies {
+        permissive: Vec::new(),
+        restrictive: Vec::new(),
+    };
     Access {
         columns: vec![false; table.columns.len()],
-        rows: RowAccess::Policies {
-            permissive: Vec::new(),
-            restrictive: Vec::new(),
-        },
-        files: RowAccess::Unrestricted,
+        rows: none.clone(),
+        files: none,
     }
 }

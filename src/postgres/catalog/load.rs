@@ -1,16 +1,18 @@
 //! Reads a [`Catalog`] in one snapshot and a handful of queries, however many tables are published.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
+use tokio_postgres::{Client, IsolationLevel, Transaction};
 
-use super::whole_row::mentions_whole_row;
+use super::body::{self, Source};
+use super::files::{self, Usings};
+use super::settings::{self, Settings};
 use super::{
-    Catalog, Column, DefaultCollation, Policy, Published, RelationKind, ReplicaIdentity, Table, Types, types,
+    Body, Catalog, FileFinding, FilePolicy, Function, Lookup, Published, Table, Types, functions, locale,
+    policies, tables, types,
 };
-use crate::change::TableName;
-use crate::postgres::SqlError;
+use crate::postgres::{ErrorKind, SqlError};
 
 /// DDL that commits in the middle of a reading can make a name vanish between two queries; a second reading sees the
 /// new state.
@@ -56,7 +58,15 @@ pub async fn publication(client: &Client, name: &str) -> Result<Option<Publicati
     publication().map(Some).map_err(doing)
 }
 
-/// Reads every table of a publication with its columns, keys and policies, and the types they reach.
+/// Rounds of following policies to tables, to their policies and functions, and on. What is deeper is not known, and
+/// not known is asked of Postgres.
+const DEPTH: usize = 16;
+
+/// Readings until every function that is reached has its body: one for each level of functions calling functions.
+const READINGS: usize = 8;
+
+/// Reads every table of a publication with its columns, keys and policies, the types they reach, and all that the
+/// policies reach. Policy files are none of its business: those need a [`Loader`].
 ///
 /// Membership is that of `pg_publication_tables`: `FOR ALL TABLES`, `FOR TABLES IN SCHEMA` and partitions included.
 /// Column lists and row filters of the publication are not applied. A publication that does not exist reads as one
@@ -65,12 +75,180 @@ pub async fn publication(client: &Client, name: &str) -> Result<Option<Publicati
 /// # Errors
 /// The database did not answer, or the role may not read the catalog.
 pub async fn load(client: &mut Client, publication: &str) -> Result<Catalog, SqlError> {
-    let mut attempt = 1;
-    loop {
-        match read(client, publication).await {
-            Err(error) if attempt < ATTEMPTS && vanished(&error) => attempt += 1,
-            outcome => return outcome,
+    let loaded = Loader::default().load(client, publication).await?;
+    Ok(loaded.catalog)
+}
+
+/// Reads catalogs one after the other, and keeps what takes a temporary view to find out for as long as nothing in the
+/// database's schema changed.
+#[derive(Debug, Default)]
+pub struct Loader {
+    files: Vec<FilePolicy>,
+    known: Known,
+}
+
+/// What was found out, and under which settings.
+#[derive(Debug, Default)]
+struct Known {
+    settings: Settings,
+    /// By function; `None` has no body that could be used.
+    bodies: HashMap<u32, Option<(Body, Lookup)>>,
+    usings: Usings,
+}
+
+/// A catalog, and what is to be said of the policy files.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The catalog, with the policies from files in its tables.
+    pub catalog: Catalog,
+    /// What is wrong with policies from files, in their order. Such a policy lets nothing through.
+    pub files: Vec<FileFinding>,
+}
+
+/// One pass over the catalog, with what it lacks.
+struct Reading {
+    settings: Settings,
+    catalog: Catalog,
+    files: Vec<FileFinding>,
+    /// Functions whose body is not known yet.
+    bodies: HashMap<u32, Source>,
+    /// Policies from files whose expression is not known yet.
+    usings: Vec<(Arc<Table>, String)>,
+}
+
+impl Loader {
+    /// The policies of files that catalogs are to have from the next reading on, in this order.
+    pub fn set_files(&mut self, files: Vec<FilePolicy>) {
+        self.files = files;
+    }
+
+    /// Forgets what readings have in common. They notice themselves that the schema changed; this is for whoever
+    /// knows better.
+    pub fn forget(&mut self) {
+        self.known = Known::default();
+    }
+
+    /// Reads as [`load`] does, with the policies from files.
+    ///
+    /// # Errors
+    /// The database did not answer, or the role may not read the catalog. What is wrong with a policy from a file is
+    /// no error here but part of the answer.
+    pub async fn load(&mut self, client: &mut Client, publication: &str) -> Result<Loaded, SqlError> {
+        let mut given_up: HashSet<u32> = HashSet::new();
+        self.known.usings.forget_failures();
+        let mut reading = self.read(client, publication).await?;
+        for _ in 1..READINGS {
+            if self.known.settings != reading.settings {
+                self.known = Known {
+                    settings: reading.settings.clone(),
+                    ..Known::default()
+                };
+            }
+            reading.bodies.retain(|oid, _| !given_up.contains(oid));
+            if !reading.settings.can_print || (reading.bodies.is_empty() && reading.usings.is_empty()) {
+                break;
+            }
+            for (oid, source) in &reading.bodies {
+                if !self.find_body(client, *oid, source).await {
+                    // A lock, or a database that is busy: the next reading may have more luck.
+                    given_up.extend(reading.bodies.keys());
+                    break;
+                }
+            }
+            self.known.usings.find(client, &reading.usings).await;
+            reading = self.read(client, publication).await?;
         }
+        Ok(Loaded {
+            catalog: reading.catalog,
+            files: reading.files,
+        })
+    }
+
+    /// Has Postgres print a function's body; whether there is an answer that will hold.
+    async fn find_body(&mut self, client: &mut Client, oid: u32, source: &Source) -> bool {
+        let found = match body::normalise(client, source).await {
+            Ok(found) => found,
+            Err(error) => {
+                let error = SqlError::new("reading the body of a function", error);
+                tracing::debug!(function = %source.name, error = %error.chain(), "a function is left to postgres");
+                if error.kind().is_transient() || error.kind() == ErrorKind::ReadOnly {
+                    return false;
+                }
+                None
+            }
+        };
+        self.known.bodies.insert(oid, found);
+        true
+    }
+
+    async fn read(&self, client: &mut Client, publication: &str) -> Result<Reading, SqlError> {
+        let mut attempt = 1;
+        loop {
+            match self.read_once(client, publication).await {
+                Err(error) if attempt < ATTEMPTS && vanished(&error) => attempt += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn read_once(&self, client: &mut Client, publication: &str) -> Result<Reading, SqlError> {
+        let doing = SqlError::during("reading the catalog");
+        let transaction = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await
+            .map_err(&doing)?;
+        let settings = settings::read(&transaction).await?;
+        // With nothing on the path, pg_get_expr qualifies every name outside pg_catalog.
+        transaction
+            .batch_execute("SET LOCAL search_path = ''; SET LOCAL standard_conforming_strings = on")
+            .await
+            .map_err(&doing)?;
+        let nothing = Known::default();
+        let known = if self.known.settings == settings {
+            &self.known
+        } else {
+            &nothing
+        };
+        let mut published = tables::published(&transaction, publication).await?;
+        policies::read(&transaction, &mut published).await?;
+        let applied = files::apply(
+            &transaction,
+            &self.files,
+            &known.usings,
+            &settings,
+            &mut published,
+        )
+        .await?;
+        let mut reached = Reached::default();
+        reached.follow(&transaction, &published, &settings, known).await?;
+        let types = reached.types(&transaction, &published).await?;
+        let collation = locale::read(&transaction).await?;
+        transaction.commit().await.map_err(&doing)?;
+        let shared =
+            |tables: HashMap<u32, Table>| tables.into_iter().map(|(oid, table)| (oid, Arc::new(table)));
+        Ok(Reading {
+            settings,
+            catalog: Catalog {
+                tables: shared(published)
+                    .map(|(_, table)| (table.name.clone(), table))
+                    .collect(),
+                types: Arc::new(types),
+                others: shared(reached.others).collect(),
+                functions: reached
+                    .functions
+                    .into_iter()
+                    .map(|(oid, function)| (oid, Arc::new(function)))
+                    .collect(),
+                lookups: reached.lookups,
+                collation,
+            },
+            files: applied.findings,
+            bodies: reached.sources,
+            usings: applied.unknown,
+        })
     }
 }
 
@@ -79,194 +257,82 @@ fn vanished(error: &SqlError) -> bool {
     matches!(error.sqlstate(), Some("XX000" | "42P01" | "42703" | "42704"))
 }
 
-async fn read(client: &mut Client, publication: &str) -> Result<Catalog, SqlError> {
-    let doing = SqlError::during("reading the catalog");
-    let transaction = client
-        .build_transaction()
-        .isolation_level(IsolationLevel::RepeatableRead)
-        .read_only(true)
-        .start()
-        .await
-        .map_err(&doing)?;
-    // With nothing on the path, pg_get_expr qualifies every name outside pg_catalog.
-    transaction
-        .batch_execute("SET LOCAL search_path = ''; SET LOCAL standard_conforming_strings = on")
-        .await
-        .map_err(&doing)?;
-    let mut tables = read_tables(&transaction, publication).await?;
-    let oids: Vec<u32> = tables.keys().copied().collect();
-    read_columns(&transaction, &oids, &mut tables).await?;
-    read_policies(&transaction, &oids, &mut tables).await?;
-    let types = types::read(&transaction, tables.values()).await?;
-    transaction.commit().await.map_err(&doing)?;
-    Ok(Catalog {
-        tables: tables
-            .into_values()
-            .map(|table| (table.name.clone(), Arc::new(table)))
-            .collect(),
-        types: Arc::new(Types(types)),
-        others: HashMap::new(),
-        functions: HashMap::new(),
-        collation: DefaultCollation::default(),
-    })
+/// What policies reach beside the published tables.
+#[derive(Default)]
+struct Reached {
+    others: HashMap<u32, Table>,
+    functions: HashMap<u32, Function>,
+    lookups: HashMap<u32, Lookup>,
+    /// Of functions without a known body.
+    sources: HashMap<u32, Source>,
 }
 
-async fn read_tables(
-    transaction: &Transaction<'_>,
-    publication: &str,
-) -> Result<HashMap<u32, Table>, SqlError> {
-    let doing = SqlError::during("reading the published tables");
-    let rows = transaction
-        .query(
-            "SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relreplident::text AS identity,
-                    c.relrowsecurity, c.relforcerowsecurity, p.pubinsert, p.pubupdate, p.pubdelete
-               FROM pg_catalog.pg_publication p
-               JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname
-               JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname
-               JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
-              WHERE p.pubname = $1::text",
-            &[&publication],
-        )
-        .await
-        .map_err(&doing)?;
-    rows.iter()
-        .map(|row| table(row).map(|table| (table.oid, table)))
-        .collect::<Result<_, _>>()
-        .map_err(doing)
-}
-
-fn table(row: &Row) -> Result<Table, tokio_postgres::Error> {
-    Ok(Table {
-        oid: row.try_get("oid")?,
-        name: TableName::new(row.try_get("schema")?, row.try_get("name")?),
-        columns: Vec::new(),
-        primary_key: Vec::new(),
-        replica_identity: match row.try_get("identity")? {
-            "f" => ReplicaIdentity::Full,
-            "i" => ReplicaIdentity::Index,
-            "n" => ReplicaIdentity::Nothing,
-            _ => ReplicaIdentity::Default,
-        },
-        rls: row.try_get("relrowsecurity")?,
-        force_rls: row.try_get("relforcerowsecurity")?,
-        published: Published {
-            insert: row.try_get("pubinsert")?,
-            update: row.try_get("pubupdate")?,
-            delete: row.try_get("pubdelete")?,
-        },
-        policies: Vec::new(),
-        file_policies: Vec::new(),
-        kind: RelationKind::Table,
-        stored_in: Vec::new(),
-    })
-}
-
-async fn read_columns(
-    transaction: &Transaction<'_>,
-    oids: &[u32],
-    tables: &mut HashMap<u32, Table>,
-) -> Result<(), SqlError> {
-    let doing = SqlError::during("reading the columns");
-    // The key columns of an index come first in indkey (an int2vector, so counted from 0); INCLUDE columns follow.
-    let rows = transaction
-        .query(
-            "SELECT a.attrelid, a.attnum, a.attname::text AS name, a.atttypid, t.typname::text AS type_name,
-                    a.attnotnull, coalesce(l.collisdeterministic, true) AS deterministic,
-                    CASE WHEN a.attcollation <> t.typcollation
-                         THEN pg_catalog.quote_ident(ln.nspname) || '.' || pg_catalog.quote_ident(l.collname)
-                    END AS collation,
-                    coalesce(a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]), false) AS in_key
-               FROM pg_catalog.pg_attribute a
-               JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-               LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
-               LEFT JOIN pg_catalog.pg_namespace ln ON ln.oid = l.collnamespace
-               LEFT JOIN pg_catalog.pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
-              WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
-              ORDER BY a.attrelid, a.attnum",
-            &[&oids],
-        )
-        .await
-        .map_err(&doing)?;
-    for row in &rows {
-        let (column, in_key) = column(row).map_err(&doing)?;
-        let oid: u32 = row.try_get("attrelid").map_err(&doing)?;
-        if let Some(table) = tables.get_mut(&oid) {
-            if in_key {
-                table.primary_key.push(table.columns.len());
+impl Reached {
+    /// Follows policies and bodies round by round, until nothing new comes.
+    async fn follow(
+        &mut self,
+        transaction: &Transaction<'_>,
+        published: &HashMap<u32, Table>,
+        settings: &Settings,
+        known: &Known,
+    ) -> Result<(), SqlError> {
+        let (mut relations, mut functions) = reads(published.values());
+        let mut seen: (HashSet<u32>, HashSet<u32>) = (published.keys().copied().collect(), HashSet::new());
+        for _ in 0..DEPTH {
+            relations.retain(|oid| seen.0.insert(*oid));
+            functions.retain(|oid| seen.1.insert(*oid));
+            if relations.is_empty() && functions.is_empty() {
+                break;
             }
-            table.columns.push(column);
+            let mut tables = tables::others(transaction, &relations).await?;
+            policies::read(transaction, &mut tables).await?;
+            let found = functions::read(transaction, &functions, &settings.path).await?;
+            (relations, functions) = reads(tables.values());
+            self.others.extend(tables);
+            for (oid, (mut function, source)) in found {
+                match (known.bodies.get(&oid), source) {
+                    (Some(Some((body, lookup))), Some(_)) => {
+                        relations.extend(&body.relations);
+                        functions.extend(&body.functions);
+                        self.lookups.insert(oid, lookup.clone());
+                        function.body = Some(body.clone());
+                    }
+                    (None, Some(source)) => {
+                        self.sources.insert(oid, source);
+                    }
+                    _ => {}
+                }
+                self.functions.insert(oid, function);
+            }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-fn column(row: &Row) -> Result<(Column, bool), tokio_postgres::Error> {
-    let column = Column {
-        attnum: row.try_get("attnum")?,
-        name: row.try_get::<_, &str>("name")?.into(),
-        type_oid: row.try_get("atttypid")?,
-        type_name: row.try_get::<_, &str>("type_name")?.into(),
-        collation: row.try_get::<_, Option<&str>>("collation")?.map(Into::into),
-        deterministic: row.try_get("deterministic")?,
-        not_null: row.try_get("attnotnull")?,
-    };
-    Ok((column, row.try_get("in_key")?))
-}
-
-async fn read_policies(
-    transaction: &Transaction<'_>,
-    oids: &[u32],
-    tables: &mut HashMap<u32, Table>,
-) -> Result<(), SqlError> {
-    let doing = SqlError::during("reading the row-level policies");
-    let rows = transaction
-        .query(
-            "SELECT p.polrelid, p.polname::text AS name, p.polpermissive, p.polroles,
-                    pg_catalog.pg_get_expr(p.polqual, p.polrelid) AS using,
-                    p.polqual IS NOT NULL AS has_using,
-                    ARRAY(SELECT DISTINCT d.refobjsubid
-                            FROM pg_catalog.pg_depend d
-                           WHERE d.classid = 'pg_catalog.pg_policy'::regclass AND d.objid = p.oid
-                             AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = p.polrelid
-                             AND d.refobjsubid <> 0
-                           ORDER BY 1) AS columns
-               FROM pg_catalog.pg_policy p
-              WHERE p.polrelid = ANY ($1::oid[]) AND p.polcmd IN ('r', '*')
-              ORDER BY p.polrelid, p.polname",
-            &[&oids],
-        )
-        .await
-        .map_err(&doing)?;
-    for row in &rows {
-        let policy = policy(row).map_err(&doing)?;
-        let oid: u32 = row.try_get("polrelid").map_err(&doing)?;
-        if let Some(table) = tables.get_mut(&oid) {
-            table.policies.push(policy);
-        }
+    async fn types(
+        &self,
+        transaction: &Transaction<'_>,
+        published: &HashMap<u32, Table>,
+    ) -> Result<Types, SqlError> {
+        let columns = published
+            .values()
+            .chain(self.others.values())
+            .flat_map(|table| table.columns.iter().map(|column| column.type_oid));
+        let called = self
+            .functions
+            .values()
+            .flat_map(|function| function.arguments.iter().copied().chain([function.returns]));
+        types::read(transaction, columns.chain(called).collect())
+            .await
+            .map(Types)
     }
-    Ok(())
 }
 
-fn policy(row: &Row) -> Result<Policy, tokio_postgres::Error> {
-    let using: Option<String> = row.try_get("using")?;
-    let has_using: bool = row.try_get("has_using")?;
-    // An expression whose text could not be had must not read as the absence of one.
-    let using = using.or_else(|| has_using.then(|| "false".to_owned()));
-    let read: Vec<i32> = row.try_get("columns")?;
-    // System columns are recorded under their negative numbers; a reference to the row as a whole is not recorded.
-    let system = read.iter().any(|attnum| *attnum < 0);
-    Ok(Policy {
-        name: row.try_get("name")?,
-        permissive: row.try_get("polpermissive")?,
-        roles: row.try_get("polroles")?,
-        columns: read
-            .iter()
-            .filter_map(|attnum| i16::try_from(*attnum).ok())
-            .filter(|attnum| *attnum > 0)
-            .collect(),
-        whole_row: system || using.as_deref().is_some_and(mentions_whole_row),
-        using,
-        relations: Vec::new(),
-        functions: Vec::new(),
-    })
+/// The relations and functions that these tables' policies name.
+fn reads<'a>(tables: impl Iterator<Item = &'a Table>) -> (Vec<u32>, Vec<u32>) {
+    let (mut relations, mut functions) = (Vec::new(), Vec::new());
+    for policy in tables.flat_map(|table| table.policies.iter().chain(&table.file_policies)) {
+        relations.extend(&policy.relations);
+        functions.extend(&policy.functions);
+    }
+    (relations, functions)
 }

@@ -2,14 +2,26 @@
 //! read of them. Plain values here; `load` reads them.
 
 mod access;
+mod body;
+mod callable;
+mod files;
+mod functions;
 mod load;
+mod locale;
+mod path;
+mod policies;
+mod print;
+mod settings;
+mod tables;
+mod tokens;
 mod types;
 mod whole_row;
 
 pub use access::role_access;
-pub use load::{Publication, load, publication};
+pub use files::{FileFinding, FilePolicy, FileProblem, Using, normalise_using};
+pub use load::{Loaded, Loader, Publication, load, publication};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::change::TableName;
@@ -25,6 +37,9 @@ pub struct Catalog {
     pub others: HashMap<u32, Arc<Table>>,
     /// Functions that policies reach, other than those of `pg_catalog`, by oid.
     pub functions: HashMap<u32, Arc<Function>>,
+    /// How the names in the bodies of [`Catalog::functions`] were looked up, by the function's oid. Whoever looks
+    /// otherwise may not be answered by the body; [`RoleAccess::functions`] knows who.
+    pub lookups: HashMap<u32, Lookup>,
     /// How the database's default collation compares.
     pub collation: DefaultCollation,
 }
@@ -39,6 +54,17 @@ pub enum DefaultCollation {
     Plain,
     /// One in which they have not (Turkish, Azeri).
     Turkic,
+    /// The database is not in UTF-8: nothing about text can be said here.
+    Foreign,
+}
+
+/// What a body's names depend on: those who may not enter one of these schemas find something else, or nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lookup {
+    /// The `search_path` by names; `$user` is the schema named as the role.
+    pub path: Vec<Arc<str>>,
+    /// Schemas of what the body names.
+    pub schemas: Vec<Arc<str>>,
 }
 
 /// A function that policies call.
@@ -82,7 +108,8 @@ pub enum Volatility {
 /// What a function in SQL does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Body {
-    /// Its SELECT as Postgres prints it under an empty `search_path`; each argument is a column of [`Body::ALIAS`].
+    /// Its SELECT of one column as Postgres prints it under an empty `search_path`; each argument is a column of
+    /// [`Body::ALIAS`]. A function that does not return a set takes the first row, and is NULL where there is none.
     pub query: String,
     /// The columns that stand for the arguments, in order.
     pub parameters: Vec<Arc<str>>,
@@ -252,6 +279,10 @@ pub enum TypeKind {
 pub struct RoleAccess {
     /// By table oid.
     pub tables: HashMap<u32, Access>,
+    /// Functions of [`Catalog::functions`] that the role may call and whose names it finds as their bodies say, as
+    /// do all functions they call in turn (those below a `SECURITY DEFINER` one as its owner). Any other has to be
+    /// called by Postgres, which may refuse.
+    pub functions: HashSet<u32>,
 }
 
 /// What one role may read of one table.

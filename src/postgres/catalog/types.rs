@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_postgres::{Row, Transaction};
 
-use super::{Table, Type, TypeKind};
+use super::{Type, TypeKind};
 use crate::postgres::SqlError;
 
 /// What `to_jsonb` asks of a type, it asks the catalog in these words: a true array is one that is subscripted as an
@@ -52,15 +52,12 @@ SELECT t.oid, t.typname::text AS name, t.typtype::text AS typtype, t.typbasetype
   JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
   LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem";
 
-/// Reads every type that the tables' columns reach.
+/// Reads these types and every type that they reach.
 pub(super) async fn read(
     transaction: &Transaction<'_>,
-    tables: impl Iterator<Item = &Table>,
+    mut wanted: Vec<u32>,
 ) -> Result<HashMap<u32, Type>, SqlError> {
     let doing = SqlError::during("reading the column types");
-    let mut wanted: Vec<u32> = tables
-        .flat_map(|table| table.columns.iter().map(|column| column.type_oid))
-        .collect();
     wanted.sort_unstable();
     wanted.dedup();
     let rows = transaction.query(QUERY, &[&wanted]).await.map_err(&doing)?;

@@ -2,7 +2,11 @@
 
 mod access;
 mod announcements;
+mod files;
 mod load;
+mod loader;
+mod locale;
+mod reached;
 mod types;
 
 use std::sync::Arc;

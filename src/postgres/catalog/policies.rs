@@ -1,0 +1,105 @@
+//! Row-level policies, as `pg_policy` has them.
+
+use std::collections::HashMap;
+
+use tokio_postgres::{Row, Transaction};
+
+use super::whole_row::mentions_whole_row;
+use super::{Policy, Table};
+use crate::postgres::SqlError;
+
+/// Reads the policies for SELECT of these tables into them.
+///
+/// What subqueries read is taken from the expression's tree as well: `pg_depend` is silent about the system's catalogs.
+pub(super) async fn read(
+    transaction: &Transaction<'_>,
+    tables: &mut HashMap<u32, Table>,
+) -> Result<(), SqlError> {
+    let doing = SqlError::during("reading the row-level policies");
+    let oids: Vec<u32> = tables.keys().copied().collect();
+    let rows = transaction
+        .query(
+            "SELECT p.polrelid, p.polname::text AS name, p.polpermissive, p.polroles,
+                    pg_catalog.pg_get_expr(p.polqual, p.polrelid) AS using,
+                    p.polqual IS NOT NULL AS has_using,
+                    ARRAY(SELECT DISTINCT d.refobjsubid
+                            FROM pg_catalog.pg_depend d
+                           WHERE d.classid = 'pg_catalog.pg_policy'::regclass AND d.objid = p.oid
+                             AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = p.polrelid
+                             AND d.refobjsubid <> 0
+                           ORDER BY 1) AS columns,
+                    ARRAY(SELECT d.refobjid
+                            FROM pg_catalog.pg_depend d
+                           WHERE d.classid = 'pg_catalog.pg_policy'::regclass AND d.objid = p.oid
+                             AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> p.polrelid
+                          UNION
+                          SELECT found[1]::oid
+                            FROM pg_catalog.regexp_matches(p.polqual::text, ':relid (\\d+)', 'g') AS found
+                           WHERE found[1] <> '0'
+                           ORDER BY 1) AS relations,
+                    ARRAY(SELECT DISTINCT f.oid
+                            FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_proc f ON f.oid = d.refobjid
+                           WHERE d.classid = 'pg_catalog.pg_policy'::regclass AND d.objid = p.oid
+                             AND d.refclassid = 'pg_catalog.pg_proc'::regclass
+                             AND f.pronamespace <> 'pg_catalog'::regnamespace
+                           ORDER BY 1) AS functions,
+                    pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS own_name
+               FROM pg_catalog.pg_policy p
+               JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
+               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+              WHERE p.polrelid = ANY ($1::oid[]) AND p.polcmd IN ('r', '*')
+              ORDER BY p.polrelid, p.polname",
+            &[&oids],
+        )
+        .await
+        .map_err(&doing)?;
+    for row in &rows {
+        let policy = policy(row).map_err(&doing)?;
+        let oid: u32 = row.try_get("polrelid").map_err(&doing)?;
+        if let Some(table) = tables.get_mut(&oid) {
+            table.policies.push(policy);
+        }
+    }
+    Ok(())
+}
+
+fn policy(row: &Row) -> Result<Policy, tokio_postgres::Error> {
+    let using: Option<String> = row.try_get("using")?;
+    let has_using: bool = row.try_get("has_using")?;
+    // An expression whose text could not be had must not read as the absence of one.
+    let using = using.or_else(|| has_using.then(|| "false".to_owned()));
+    let read: Vec<i32> = row.try_get("columns")?;
+    let relations = relations(
+        row.try_get("relations")?,
+        row.try_get("polrelid")?,
+        row.try_get("own_name")?,
+        using.as_deref(),
+    );
+    // System columns are recorded under their negative numbers; a reference to the row as a whole is not recorded.
+    let system = read.iter().any(|attnum| *attnum < 0);
+    Ok(Policy {
+        name: row.try_get("name")?,
+        permissive: row.try_get("polpermissive")?,
+        roles: row.try_get("polroles")?,
+        columns: read
+            .iter()
+            .filter_map(|attnum| i16::try_from(*attnum).ok())
+            .filter(|attnum| *attnum > 0)
+            .collect(),
+        whole_row: system || using.as_deref().is_some_and(mentions_whole_row),
+        using,
+        relations,
+        functions: row.try_get("functions")?,
+    })
+}
+
+/// `pg_depend` does not tell a table that a subquery reads again from the table the policy is on; its qualified name,
+/// which stands nowhere else in the text, does. A literal that says the same makes it one relation more, which is harmless.
+pub(super) fn relations(others: Vec<u32>, own: u32, own_name: &str, using: Option<&str>) -> Vec<u32> {
+    let mut relations = others;
+    relations.retain(|oid| *oid != own);
+    if using.is_some_and(|using| using.contains(own_name)) {
+        relations.push(own);
+    }
+    relations
+}

@@ -4,6 +4,9 @@
 //! Postgres' own answer becomes [`Stop::Ask`], when it is compiled or when a value comes by. Pure: no I/O, no clock but
 //! the moment that is passed in. Knows neither policies nor subscribers.
 
+#[cfg(test)]
+mod against_postgres;
+mod arguments;
 mod builtin;
 mod dates;
 mod datetime;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Builtin, Datum, Evaluated, Interval, Stop, Ty};
+use super::{Array, Builtin, Datum, Evaluated, Interval, Stop, Ty};
 
 /// Postgres' "value out of range" for dates and times.
 pub(super) const DATETIME_OVERFLOW: Stop = Stop::Raise("22008");
@@ -52,6 +52,13 @@ pub(super) fn text(arguments: &[Option<Datum>], at: usize) -> Result<&str, Stop>
     }
 }
 
+pub(super) fn bytes(arguments: &[Option<Datum>], at: usize) -> Result<&[u8], Stop> {
+    match given(arguments, at)? {
+        Datum::Bytea(bytes) => Ok(bytes),
+        _ => unexpected(),
+    }
+}
+
 /// An `int4`.
 pub(super) fn int(arguments: &[Option<Datum>], at: usize) -> Result<i32, Stop> {
     match given(arguments, at)? {
@@ -96,7 +103,22 @@ pub(super) fn interval(arguments: &[Option<Datum>], at: usize) -> Result<Interva
     }
 }
 
+pub(super) fn array(arguments: &[Option<Datum>], at: usize) -> Result<&Array, Stop> {
+    match given(arguments, at)? {
+        Datum::Array(array) => Ok(array),
+        _ => unexpected(),
+    }
+}
+
 /// A text result.
 pub(super) fn as_text(text: impl Into<Arc<str>>) -> Evaluated {
     Ok(Some(Datum::Text(text.into())))
+}
+
+/// A count of what is in memory; `int4` holds it, as Postgres keeps values below 1 GB.
+pub(super) fn as_count(count: usize) -> Evaluated {
+    match i32::try_from(count) {
+        Ok(count) => Ok(Some(Datum::Int(count.into()))),
+        Err(_) => Err(Stop::ask("a very long value")),
+    }
 }

@@ -78,7 +78,6 @@ pub fn function(name: &str, arguments: &[Ty], collation: &Collation) -> Option<B
 /// The cast that `value::to(modifiers)` is; for example `[5]` of `varchar(5)`, `[10, 2]` of `numeric(10,2)`.
 pub fn cast(from: &Ty, to: &Ty, modifiers: &[i32]) -> Option<Builtin> {
     values::cast(from, to, modifiers)
-        .or_else(|| texts::cast(from, to, modifiers))
         .or_else(|| dates::cast(from, to, modifiers))
         .or_else(|| jsons::cast(from, to, modifiers))
         .or_else(|| values::by_output(from, to, modifiers))

@@ -2,6 +2,7 @@
 //! same NULL or the same SQLSTATE, unless it says that Postgres has to be asked.
 
 mod dates;
+mod texts;
 mod values;
 
 use std::fmt::Write;

@@ -32,7 +32,7 @@ pub(in crate::expression) fn by_output(from: &Ty, to: &Ty, modifiers: &[i32]) ->
     // The output functions of these look at settings.
     let stable = matches!(
         from,
-        Ty::Date | Ty::Timestamp | Ty::Timestamptz | Ty::Enum(_) | Ty::Array(_)
+        Ty::Date | Ty::Timestamp | Ty::Timestamptz | Ty::Interval | Ty::Enum(_) | Ty::Array(_)
     );
     modified(
         Builtin {

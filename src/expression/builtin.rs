@@ -8,7 +8,7 @@ use super::{Datum, Evaluated, Ty, dates, jsons, patterns, texts, values};
 /// How text is compared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Collation {
-    /// The database's default: deterministic, its order unknown here.
+    /// The database's default: deterministic, its order unknown here, and ASCII letters have their usual cases.
     Default,
     /// `C`, `POSIX`: bytes.
     C,

@@ -27,12 +27,13 @@ pub(super) fn function(name: &str, types: &[Ty], collation: &Collation) -> Optio
 }
 
 /// `lower` and `upper`. Under `C` only ASCII has case. Elsewhere the letters of ASCII do what they do in English, but for
-/// the one that Turkish pairs with another.
+/// the one that Turkish pairs with another; the default is not Turkish ([`Collation::Default`]).
 fn folded(collation: &Collation, turkish: char, fold: fn(&str) -> String) -> Builtin {
     let plain = *collation == Collation::C;
+    let turkish = Some(turkish).filter(|_| *collation != Collation::Default);
     strict(Ty::Text, true, move |arguments| {
         let text = text(arguments, 0)?;
-        if plain || (text.is_ascii() && !text.contains(turkish)) {
+        if plain || (text.is_ascii() && !turkish.is_some_and(|turkish| text.contains(turkish))) {
             return as_text(fold(text));
         }
         Err(Stop::ask("upper and lower case by the rules of a language"))

@@ -16,6 +16,8 @@ mod json;
 mod jsons;
 mod node;
 mod patterns;
+#[cfg(test)]
+mod probe;
 mod relation;
 mod stop;
 mod texts;
@@ -26,6 +28,7 @@ pub use builtin::{Builtin, Call, Collation, Comparable, cast, comparable, functi
 pub use datum::{Array, Datum, Interval, Key, Numeric, compare, equal};
 pub use inet::Inet;
 pub use json::Json;
+pub use jsons::{Set, set};
 pub use node::{Comparison, Context, ElementTest, Expr, Is, Node};
 pub use relation::Relation;
 pub use stop::{Evaluated, Stop};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bigdecimal::BigDecimal;
 
-use super::{WRONG_KIND, whole};
 use super::arguments::{immutable, jsonb, text};
+use super::{WRONG_KIND, whole};
 use crate::expression::json::{self, Escapes};
 use crate::expression::{Builtin, Datum, Evaluated, Json, Numeric, Stop, Ty};
 

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::WRONG_KIND;
-use super::path::index;
 use super::arguments::texts;
+use super::path::index;
 use crate::expression::{Array, Json, Stop, json};
 
 /// `array_subscript_error`

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::arguments::{array, immutable, int4, text, texts};
 use super::path::index;
 use super::{WRONG_KIND, count, is_path, is_text_array, variadic};
-use super::arguments::{array, immutable, int4, text, texts};
 use crate::expression::json::{self, Escapes, Step};
 use crate::expression::{Builtin, Datum, Evaluated, Stop, Ty};
 

@@ -8,9 +8,12 @@
 mod against_postgres;
 mod arguments;
 mod builtin;
+pub mod compile;
 mod dates;
 mod datetime;
 mod datum;
+mod evaluate;
+mod fold;
 mod inet;
 mod json;
 mod jsons;
@@ -26,6 +29,7 @@ mod values;
 
 pub use builtin::{Builtin, Call, Collation, Comparable, cast, comparable, function, operator};
 pub use datum::{Array, Datum, Interval, Key, Numeric, compare, equal};
+pub use fold::Phase;
 pub use inet::Inet;
 pub use json::Json;
 pub use jsons::{Set, set};

@@ -191,7 +191,11 @@ fn graver(first: Stop, second: Stop) -> Stop {
         Stop::Missing(_) => 1,
         Stop::Ask(_) => 2,
     };
-    if rank(&second) < rank(&first) { second } else { first }
+    if rank(&second) < rank(&first) {
+        second
+    } else {
+        first
+    }
 }
 
 /// All arguments are evaluated before a strict function is left out for a NULL among them.

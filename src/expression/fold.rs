@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Builtin, Collation, Comparison, Context, Datum, ElementTest, Evaluated, Expr, Is, Node, Relation};
+use super::{
+    Builtin, Collation, Comparison, Context, Datum, ElementTest, Evaluated, Expr, Is, Node, Relation,
+};
 use super::{Stop, Ty};
 
 /// What may be left out because the rest decides without it, although evaluating it could raise.
@@ -38,7 +40,11 @@ impl Context for Nothing {
 impl Expr {
     /// A node of this type, where collations do not matter.
     pub fn new(node: Node, ty: Ty) -> Self {
-        let collation = if ty == Ty::Name { Collation::C } else { Collation::Default };
+        let collation = if ty == Ty::Name {
+            Collation::C
+        } else {
+            Collation::Default
+        };
         Self { node, ty, collation }
     }
 
@@ -79,7 +85,7 @@ impl Expr {
     }
 
     /// Evaluating it cannot make Postgres raise.
-    fn is_harmless(&self) -> bool {
+    pub fn is_harmless(&self) -> bool {
         match &self.node {
             Node::Const(_) | Node::Column(_) | Node::Param(_) | Node::Now => true,
             Node::Stop(_) | Node::Call(..) => false,
@@ -248,7 +254,8 @@ impl Expr {
         if let Some(replaced) = replace(self) {
             return replaced;
         }
-        let mut all = |list: &[Self]| -> Vec<Self> { list.iter().map(|e| e.rebuilt(phase, replace)).collect() };
+        let mut all =
+            |list: &[Self]| -> Vec<Self> { list.iter().map(|e| e.rebuilt(phase, replace)).collect() };
         let (ty, collation) = (self.ty.clone(), self.collation.clone());
         match &self.node {
             Node::Call(builtin, name, arguments) => {

@@ -6,10 +6,12 @@
 
 mod judge;
 mod plan;
+mod program;
 mod question;
 mod relation;
 
 pub use judge::{Judge, Settings};
+pub use program::{Bound, Explained, Judged, Program, Source};
 pub use question::{Failure, Question, Verdict};
 pub use relation::{ParamKey, Probe, RelationQuery, RelationRequest};
 

@@ -66,7 +66,11 @@ pub(super) fn element_cast(from: &Ty, to: &Ty, modifiers: &[i32]) -> Option<Buil
         return None;
     };
     let same = from == element && modifiers.is_empty();
-    let cast = if same { None } else { Some(expression::cast(from, element, modifiers)?) };
+    let cast = if same {
+        None
+    } else {
+        Some(expression::cast(from, element, modifiers)?)
+    };
     let immutable = cast.as_ref().is_none_or(|cast| cast.immutable);
     Some(Builtin {
         returns: to.clone(),

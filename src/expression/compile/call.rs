@@ -22,7 +22,10 @@ pub(super) fn call(tree: &E, scope: &mut dyn Scope) -> Compiled {
             builtin("extract", vec![field, from], scope)
         }
         E::AtTimeZone { timestamp, time_zone } => {
-            let arguments = vec![value(primary(time_zone)?, scope)?, value(primary(timestamp)?, scope)?];
+            let arguments = vec![
+                value(primary(time_zone)?, scope)?,
+                value(primary(timestamp)?, scope)?,
+            ];
             builtin("timezone", arguments, scope)
         }
         E::Position { expr, r#in } => {
@@ -172,7 +175,10 @@ fn builtin(name: &str, arguments: Vec<Expr>, scope: &mut dyn Scope) -> Compiled 
     };
     let collation = result_collation(&found.returns, collation);
     let phase = scope.phase();
-    Ok(sound(Expr::call(found, name.into(), arguments, collation, phase), scope))
+    Ok(sound(
+        Expr::call(found, name.into(), arguments, collation, phase),
+        scope,
+    ))
 }
 
 /// `COALESCE`: what is behind a constant is not looked at.
@@ -233,7 +239,10 @@ pub(super) fn case(tree: &E, scope: &mut dyn Scope) -> Compiled {
     else {
         return Err(Opaque("CASE".into()));
     };
-    let operand = operand.as_ref().map(|operand| value(primary(operand)?, scope)).transpose()?;
+    let operand = operand
+        .as_ref()
+        .map(|operand| value(primary(operand)?, scope))
+        .transpose()?;
     let planned = scope.phase() == Phase::Planned;
     let mut branches: Vec<(Expr, Compiled)> = Vec::new();
     let mut decided = false;
@@ -279,7 +288,11 @@ fn finish(branches: Vec<(Expr, Compiled)>, otherwise: Option<Compiled>) -> Compi
         known.push((condition, kept(result)?));
     }
     let otherwise = otherwise.map(kept).transpose()?;
-    let all: Vec<Expr> = known.iter().map(|(_, result)| result.clone()).chain(otherwise.clone()).collect();
+    let all: Vec<Expr> = known
+        .iter()
+        .map(|(_, result)| result.clone())
+        .chain(otherwise.clone())
+        .collect();
     let (ty, collation) = common(&all)?;
     Ok(Expr::case(known, otherwise, ty, collation))
 }

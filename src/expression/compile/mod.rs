@@ -15,6 +15,8 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
+pub use call::{arguments, names, type_name};
+
 use super::fold::Phase;
 use super::{Collation, Expr, Is, Stop, Ty};
 use crate::postgres::catalog::DefaultCollation;

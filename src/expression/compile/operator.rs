@@ -67,7 +67,10 @@ pub(super) fn binary(
     };
     let builtin = known(builtin, &symbol, &arguments.iter().collect::<Vec<_>>(), scope)?;
     let collation = result_collation(&builtin.returns, collation);
-    Ok(sound(Expr::call(builtin, symbol.into(), arguments, collation, phase), scope))
+    Ok(sound(
+        Expr::call(builtin, symbol.into(), arguments, collation, phase),
+        scope,
+    ))
 }
 
 /// An operator in front of its operand.
@@ -78,7 +81,10 @@ pub(super) fn prefix(op: &ast::UnaryOperator, operand: &ast::Expr, scope: &mut d
     let builtin = known(builtin, &symbol, &[&operand], scope)?;
     let collation = result_collation(&builtin.returns, operand.collation.clone());
     let phase = scope.phase();
-    Ok(sound(Expr::call(builtin, symbol.into(), vec![operand], collation, phase), scope))
+    Ok(sound(
+        Expr::call(builtin, symbol.into(), vec![operand], collation, phase),
+        scope,
+    ))
 }
 
 /// `IS DISTINCT FROM`
@@ -142,7 +148,10 @@ pub(super) fn known<T>(
     scope: &mut dyn Scope,
 ) -> Result<T, Opaque> {
     found.ok_or_else(|| {
-        let types: Vec<_> = arguments.iter().map(|argument| format!("{:?}", argument.ty)).collect();
+        let types: Vec<_> = arguments
+            .iter()
+            .map(|argument| format!("{:?}", argument.ty))
+            .collect();
         let why = format!("{name} of {}", types.join(", "));
         if arguments.iter().all(|argument| argument.as_constant().is_some()) {
             scope.poison(format!("{why}, all constants"));
@@ -195,7 +204,13 @@ pub(super) fn extreme(ty: &Ty, wanted: Ordering) -> Builtin {
 
 /// The collation that holds for text of both. One that was chosen wins over the default.
 pub(super) fn merged(left: &Expr, right: &Expr) -> Result<Collation, Opaque> {
-    let of = |expr: &Expr| if takes_collation(&expr.ty) { expr.collation.clone() } else { Collation::Default };
+    let of = |expr: &Expr| {
+        if takes_collation(&expr.ty) {
+            expr.collation.clone()
+        } else {
+            Collation::Default
+        }
+    };
     match (of(left), of(right)) {
         (Collation::Default, other) | (other, Collation::Default) => Ok(other),
         (one, other) if one == other => Ok(one),

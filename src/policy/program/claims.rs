@@ -1,0 +1,98 @@
+//! What the claims say to SQL: the settings that sql/rowcast/judge.sql sets, and the role.
+
+use std::sync::Arc;
+
+use crate::auth::Claims;
+use crate::expression::{Context, Datum, Evaluated, Expr, Node, Relation, Stop, Ty};
+use crate::policy::relation::ParamKey;
+
+/// A primitive that everything about claims is computed from. Its number stands in [`Node::Param`] of a parameter's
+/// expression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Setting {
+    /// `request.jwt.claims`
+    Claims,
+    /// `request.jwt.claim.sub`
+    Sub,
+    /// `request.jwt.claim.role`
+    Role,
+    /// `request.jwt.claim.email`
+    Email,
+    /// `current_user`
+    User,
+}
+
+impl Setting {
+    /// By the name of the setting, in which case does not matter.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Some(match name.to_ascii_lowercase().as_str() {
+            "request.jwt.claims" => Self::Claims,
+            "request.jwt.claim.sub" => Self::Sub,
+            "request.jwt.claim.role" => Self::Role,
+            "request.jwt.claim.email" => Self::Email,
+            _ => return None,
+        })
+    }
+
+    /// As a leaf of an expression.
+    pub(super) fn expr(self) -> Expr {
+        let ty = if self == Self::User { Ty::Name } else { Ty::Text };
+        Expr::new(Node::Param(self as usize), ty)
+    }
+}
+
+/// The settings of somebody, by [`Setting`].
+#[derive(Debug)]
+pub(super) struct Settings([Arc<str>; 5]);
+
+impl Settings {
+    pub(super) fn of(claims: &Claims) -> Self {
+        let empty = || Arc::from("");
+        Self([
+            Arc::clone(&claims.json),
+            claims.sub.clone().unwrap_or_else(empty),
+            Arc::clone(&claims.role),
+            email(&claims.json).unwrap_or_else(empty),
+            Arc::clone(&claims.role),
+        ])
+    }
+}
+
+/// The claim `email`, if it is a string.
+fn email(claims: &str) -> Option<Arc<str>> {
+    #[derive(serde::Deserialize)]
+    struct Email {
+        email: Option<String>,
+    }
+    Some(serde_json::from_str::<Email>(claims).ok()?.email?.into())
+}
+
+impl Context for Settings {
+    fn column(&self, index: usize) -> Evaluated {
+        Err(Stop::Missing(index))
+    }
+    fn param(&self, index: usize) -> Evaluated {
+        let setting = self.0.get(index).ok_or_else(|| Stop::ask("a setting"))?;
+        Ok(Some(Datum::Text(Arc::clone(setting))))
+    }
+    fn relation(&self, _: usize) -> Result<&Relation, Stop> {
+        Err(Stop::ask("a subquery among claims"))
+    }
+    fn now(&self) -> i64 {
+        0
+    }
+}
+
+/// A parameter's value and its key. One that cannot be told from others has no value.
+pub(super) fn bound(param: &Expr, settings: &Settings) -> (Evaluated, ParamKey) {
+    let value = param.evaluate(settings);
+    let key = match &value {
+        Ok(None) => ParamKey::Null,
+        Ok(Some(datum)) => match datum.print(&param.ty) {
+            Ok(text) => ParamKey::Text(text.into()),
+            Err(stop) => return (Err(stop.clone()), ParamKey::Stop(stop)),
+        },
+        Err(stop) => ParamKey::Stop(stop.clone()),
+    };
+    (value, key)
+}

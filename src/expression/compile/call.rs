@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use sqlparser::ast::{self, Expr as E, FunctionArg, FunctionArgExpr, FunctionArguments};
 
-use super::literal::sound;
+use super::literal::{convert, sound};
 use super::operator::{collation_of, compared, equality, extreme, known, merged, resolved, result_collation};
 use super::{Compiled, Opaque, Place, Scope, condition, primary, types, value};
 use crate::expression::fold::Phase;
@@ -22,14 +22,15 @@ pub(super) fn call(tree: &E, scope: &mut dyn Scope) -> Compiled {
             builtin("extract", vec![field, from], scope)
         }
         E::AtTimeZone { timestamp, time_zone } => {
-            let arguments = vec![
-                value(primary(time_zone)?, scope)?,
-                value(primary(timestamp)?, scope)?,
-            ];
+            let zone = text(value(primary(time_zone)?, scope)?, scope)?;
+            let arguments = vec![zone, value(primary(timestamp)?, scope)?];
             builtin("timezone", arguments, scope)
         }
         E::Position { expr, r#in } => {
-            let arguments = vec![value(r#in, scope)?, value(expr, scope)?];
+            let arguments = vec![
+                text(value(r#in, scope)?, scope)?,
+                text(value(expr, scope)?, scope)?,
+            ];
             builtin("position", arguments, scope)
         }
         E::Substring {
@@ -39,7 +40,7 @@ pub(super) fn call(tree: &E, scope: &mut dyn Scope) -> Compiled {
             special: false,
             ..
         } => {
-            let mut arguments = vec![value(expr, scope)?, value(from, scope)?];
+            let mut arguments = vec![text(value(expr, scope)?, scope)?, value(from, scope)?];
             if let Some(length) = substring_for {
                 arguments.push(value(length, scope)?);
             }
@@ -56,9 +57,9 @@ pub(super) fn call(tree: &E, scope: &mut dyn Scope) -> Compiled {
                 Some(ast::TrimWhereField::Leading) => "ltrim",
                 Some(ast::TrimWhereField::Trailing) => "rtrim",
             };
-            let mut arguments = vec![value(expr, scope)?];
+            let mut arguments = vec![text(value(expr, scope)?, scope)?];
             if let Some(what) = trim_what {
-                arguments.push(value(what, scope)?);
+                arguments.push(text(value(what, scope)?, scope)?);
             }
             builtin(name, arguments, scope)
         }
@@ -70,7 +71,7 @@ pub(super) fn call(tree: &E, scope: &mut dyn Scope) -> Compiled {
         } => {
             let mut arguments = Vec::new();
             for part in [expr, overlay_what, overlay_from].into_iter().chain(overlay_for) {
-                arguments.push(value(part, scope)?);
+                arguments.push(text(value(part, scope)?, scope)?);
             }
             builtin("overlay", arguments, scope)
         }
@@ -83,6 +84,14 @@ pub(super) fn call(tree: &E, scope: &mut dyn Scope) -> Compiled {
             builtin("floor", arguments, scope)
         }
         _ => Err(Opaque("an expression of a kind that is not computed here".into())),
+    }
+}
+
+/// In these forms Postgres does not print the casts that make text of its relatives.
+fn text(expr: Expr, scope: &mut dyn Scope) -> Compiled {
+    match expr.ty {
+        Ty::Varchar | Ty::Bpchar | Ty::Name => convert(expr, Ty::Text, &[], scope),
+        _ => Ok(expr),
     }
 }
 
@@ -102,6 +111,7 @@ fn function_call(function: &ast::Function, scope: &mut dyn Scope) -> Compiled {
             return scope.subquery(Place::Array, query);
         }
         FunctionArguments::Subquery(_) => return Err(Opaque("a subquery as an argument".into())),
+        FunctionArguments::List(list) if name == "count" && is_star(list) => Vec::new(),
         FunctionArguments::List(list) => arguments(list)?,
     };
     if schema.is_none() && name == "coalesce" {
@@ -137,6 +147,14 @@ pub fn names(path: &ast::ObjectName) -> Result<(Option<String>, String), Opaque>
         (Some(name), schema, true) => Ok((schema, name)),
         _ => Err(Opaque(format!("the name {path}"))),
     }
+}
+
+/// `count(*)`
+pub fn is_star(list: &ast::FunctionArgumentList) -> bool {
+    matches!(
+        list.args.as_slice(),
+        [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]
+    )
 }
 
 /// The arguments of a call that has nothing but arguments.

@@ -58,7 +58,7 @@ fn parsed(text: &str, ty: Ty) -> Compiled {
 }
 
 /// `from::ty`
-fn convert(from: Expr, ty: Ty, modifiers: &[i32], scope: &mut dyn Scope) -> Compiled {
+pub(super) fn convert(from: Expr, ty: Ty, modifiers: &[i32], scope: &mut dyn Scope) -> Compiled {
     if from.ty == ty && modifiers.is_empty() {
         return Ok(from);
     }

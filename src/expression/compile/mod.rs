@@ -15,7 +15,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
-pub use call::{arguments, names, type_name};
+pub use call::{arguments, is_star, names, type_name};
 
 use super::fold::Phase;
 use super::{Collation, Expr, Is, Stop, Ty};
@@ -37,6 +37,8 @@ pub enum Place {
     Exists,
     /// `(…)` as a value.
     Scalar,
+    /// The first row's value: what a function in SQL returns.
+    First,
     /// `ARRAY(…)`
     Array,
 }
@@ -129,7 +131,36 @@ fn parser(text: &str) -> Result<Parser<'static>, Opaque> {
     if tokens.iter().filter(joins).count() > MOST_JOINED {
         return Err(Opaque("the expression has too many parts".into()));
     }
-    Ok(Parser::new(&DIALECT).with_tokens(tokens))
+    Ok(Parser::new(&DIALECT).with_tokens(without_noise(tokens)))
+}
+
+/// The parser does not know `TRIM(BOTH FROM x)`, which means `TRIM(BOTH x)`.
+fn without_noise(tokens: Vec<Token>) -> Vec<Token> {
+    let is = |token: Option<&Token>, keywords: &[Keyword]| matches!(token, Some(Token::Word(word)) if keywords.contains(&word.keyword));
+    let mut kept: Vec<Token> = Vec::with_capacity(tokens.len());
+    let mut last: Vec<usize> = Vec::new();
+    for token in tokens {
+        let sides = [Keyword::BOTH, Keyword::LEADING, Keyword::TRAILING];
+        let noise = is(Some(&token), &[Keyword::FROM])
+            && last.last().is_some_and(|place| is(kept.get(*place), &sides))
+            && last.len() >= 3
+            && matches!(
+                last.get(last.len() - 2).and_then(|place| kept.get(*place)),
+                Some(Token::LParen)
+            )
+            && is(
+                last.get(last.len() - 3).and_then(|place| kept.get(*place)),
+                &[Keyword::TRIM],
+            );
+        if noise {
+            continue;
+        }
+        if !matches!(token, Token::Whitespace(_)) {
+            last.push(kept.len());
+        }
+        kept.push(token);
+    }
+    kept
 }
 
 /// A condition: what is not known of it is a [`Stop::Ask`] in its place.

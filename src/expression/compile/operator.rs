@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sqlparser::ast::{self, BinaryOperator};
 
 use super::literal::{sound, takes_collation};
-use super::{Compiled, Opaque, Scope, primary, value};
+use super::{Compiled, Opaque, Place, Scope, primary, value};
 use crate::expression::{self, Builtin, Collation, Comparable, Comparison, ElementTest, Expr, Ty, compare};
 use crate::postgres::catalog::DefaultCollation;
 
@@ -104,8 +104,16 @@ pub(super) fn element(
     scope: &mut dyn Scope,
 ) -> Compiled {
     let symbol = symbol(op)?;
-    if let ast::Expr::Subquery(_) = right {
-        return Err(Opaque(format!("{symbol} with ANY or ALL over a subquery")));
+    if let Some(query) = searched(right) {
+        // Both mean what IN means: `= ANY (ARRAY(SELECT …))` too.
+        let negated = match (symbol.as_str(), all) {
+            ("=", false) => false,
+            ("<>", true) => true,
+            _ => return Err(Opaque(format!("{symbol} with ANY or ALL over a subquery"))),
+        };
+        let left = value(primary(left)?, scope)?;
+        let found = scope.subquery(Place::In(left), query)?;
+        return Ok(if negated { found.negated() } else { found });
     }
     let (left, array) = both(left, right, scope)?;
     let Ty::Array(of) = &array.ty else {
@@ -130,6 +138,23 @@ pub(super) fn element(
         ElementTest::Call(builtin, symbol.into())
     };
     Ok(sound(Expr::any_element(left, test, array, all), scope))
+}
+
+/// The subquery that ANY or ALL go over.
+fn searched(tree: &ast::Expr) -> Option<&ast::Query> {
+    match tree {
+        ast::Expr::Nested(inner) => searched(inner),
+        ast::Expr::Subquery(query) => Some(query),
+        ast::Expr::Function(function) => match &function.args {
+            ast::FunctionArguments::Subquery(query)
+                if super::names(&function.name).is_ok_and(|name| name == (None, "array".to_owned())) =>
+            {
+                Some(query)
+            }
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Compiles both sides even if one is not known: what raises in the other must be noticed.

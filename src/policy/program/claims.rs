@@ -20,6 +20,8 @@ pub(super) enum Setting {
     Email,
     /// `current_user`
     User,
+    /// `request.jwt.claim`, which nobody sets: NULL.
+    Unset,
 }
 
 impl Setting {
@@ -30,6 +32,7 @@ impl Setting {
             "request.jwt.claim.sub" => Self::Sub,
             "request.jwt.claim.role" => Self::Role,
             "request.jwt.claim.email" => Self::Email,
+            "request.jwt.claim" => Self::Unset,
             _ => return None,
         })
     }
@@ -43,17 +46,18 @@ impl Setting {
 
 /// The settings of somebody, by [`Setting`].
 #[derive(Debug)]
-pub(super) struct Settings([Arc<str>; 5]);
+pub(super) struct Settings([Option<Arc<str>>; 6]);
 
 impl Settings {
     pub(super) fn of(claims: &Claims) -> Self {
-        let empty = || Arc::from("");
+        let empty = || Some(Arc::from(""));
         Self([
-            Arc::clone(&claims.json),
-            claims.sub.clone().unwrap_or_else(empty),
-            Arc::clone(&claims.role),
-            email(&claims.json).unwrap_or_else(empty),
-            Arc::clone(&claims.role),
+            Some(Arc::clone(&claims.json)),
+            claims.sub.clone().or_else(empty),
+            Some(Arc::clone(&claims.role)),
+            email(&claims.json).or_else(empty),
+            Some(Arc::clone(&claims.role)),
+            None,
         ])
     }
 }
@@ -73,7 +77,7 @@ impl Context for Settings {
     }
     fn param(&self, index: usize) -> Evaluated {
         let setting = self.0.get(index).ok_or_else(|| Stop::ask("a setting"))?;
-        Ok(Some(Datum::Text(Arc::clone(setting))))
+        Ok(setting.clone().map(Datum::Text))
     }
     fn relation(&self, _: usize) -> Result<&Relation, Stop> {
         Err(Stop::ask("a subquery among claims"))

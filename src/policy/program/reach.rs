@@ -269,6 +269,20 @@ impl<'b, 'a> Reach<'b, 'a> {
                     bare: false,
                 }
             }
+            ast::TableFactor::Table {
+                name,
+                alias: Some(alias),
+                args: Some(call),
+                with_ordinality: false,
+                ..
+            } => self.call_in_from(name, &call.args, alias)?,
+            ast::TableFactor::Function {
+                name,
+                alias: Some(alias),
+                args,
+                with_ordinality: false,
+                ..
+            } => self.call_in_from(name, args, alias)?,
             ast::TableFactor::NestedJoin {
                 table_with_joins,
                 alias: None,
@@ -279,6 +293,55 @@ impl<'b, 'a> Reach<'b, 'a> {
             frame.push(named);
         }
         Ok(())
+    }
+
+    /// A function that returns a set: of as many columns as Postgres names behind its alias.
+    fn call_in_from(
+        &mut self,
+        name: &ast::ObjectName,
+        arguments: &[ast::FunctionArg],
+        alias: &ast::TableAlias,
+    ) -> Result<Named, Opaque> {
+        let call = |name: &ast::ObjectName| {
+            E::Function(ast::Function {
+                name: name.clone(),
+                uses_odbc_syntax: false,
+                parameters: ast::FunctionArguments::None,
+                args: ast::FunctionArguments::List(ast::FunctionArgumentList {
+                    duplicate_treatment: None,
+                    args: arguments.to_vec(),
+                    clauses: Vec::new(),
+                }),
+                filter: None,
+                null_treatment: None,
+                over: None,
+                within_group: Vec::new(),
+            })
+        };
+        let call = call(name);
+        let outputs = match compile::names(name)? {
+            (Some(schema), name) if schema != "pg_catalog" => {
+                for argument in arguments {
+                    match argument {
+                        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(tree)) => self.walk(tree)?,
+                        _ => return Err(unknown("an argument by name")),
+                    }
+                }
+                self.called(&schema, &name)?
+            }
+            _ => {
+                self.walk(&call)?;
+                self.typed(&call).ok().map(|output| vec![output])
+            }
+        };
+        let mut outputs = outputs.unwrap_or_default().into_iter();
+        let mut column = |name: &ast::TableAliasColumnDef| (name.name.value.clone(), outputs.next());
+        Ok(Named {
+            alias: alias.name.value.clone(),
+            table: None,
+            columns: alias.columns.iter().map(&mut column).collect(),
+            bare: false,
+        })
     }
 
     fn table(&mut self, schema: &str, name: &str) -> Result<Arc<Table>, Opaque> {
@@ -409,7 +472,7 @@ impl<'b, 'a> Reach<'b, 'a> {
             }
             ast::FunctionArguments::Subquery(_) => return Err(unknown("a subquery as an argument")),
             // count(*)
-            ast::FunctionArguments::List(list) if name == "count" && is_star(list) => Vec::new(),
+            ast::FunctionArguments::List(list) if name == "count" && compile::is_star(list) => Vec::new(),
             ast::FunctionArguments::List(list) => compile::arguments(list)?,
         };
         if function.over.is_some() || function.filter.is_some() || !function.within_group.is_empty() {
@@ -417,7 +480,7 @@ impl<'b, 'a> Reach<'b, 'a> {
         }
         self.all(arguments)?;
         match schema {
-            Some(schema) if schema != "pg_catalog" => self.called(&schema, &name),
+            Some(schema) if schema != "pg_catalog" => self.called(&schema, &name).map(drop),
             _ if OF_SETS.contains(&name.as_str()) => Ok(()),
             _ => {
                 let compiled = self
@@ -429,8 +492,9 @@ impl<'b, 'a> Reach<'b, 'a> {
         }
     }
 
-    /// Every function of this name: which one is called depends on types that need not be known.
-    fn called(&mut self, schema: &str, name: &str) -> Result<(), Opaque> {
+    /// Every function of this name: which one is called depends on types that need not be known. What its columns are,
+    /// if it is one.
+    fn called(&mut self, schema: &str, name: &str) -> Result<Option<Vec<Output>>, Opaque> {
         let is = |function: &&Arc<Function>| &*function.schema == schema && &*function.name == name;
         let found: Vec<_> = self
             .builder
@@ -443,10 +507,15 @@ impl<'b, 'a> Reach<'b, 'a> {
         if found.is_empty() {
             return Err(unknown(&format!("a call of {schema}.{name}")));
         }
-        found.iter().try_for_each(|function| self.body(function))
+        let mut outputs = None;
+        for function in &found {
+            outputs = self.body(function)?;
+        }
+        Ok(outputs.filter(|_| found.len() == 1))
     }
 
-    fn body(&mut self, function: &Function) -> Result<(), Opaque> {
+    /// What its columns are, unless it was looked into already.
+    fn body(&mut self, function: &Function) -> Result<Option<Vec<Output>>, Opaque> {
         let body = match &function.body {
             Some(body) if function.volatility != Volatility::Volatile => body,
             _ => {
@@ -461,7 +530,7 @@ impl<'b, 'a> Reach<'b, 'a> {
             false => self.owner.clone(),
         };
         if !self.seen.insert((function.oid, owner.clone())) {
-            return Ok(());
+            return Ok(None);
         }
         let types = &self.builder.catalog.types;
         let column = |(name, oid): (&Arc<str>, &u32)| {
@@ -485,7 +554,7 @@ impl<'b, 'a> Reach<'b, 'a> {
         let walked = self.query(&query);
         self.owner = owner;
         self.frames = frames;
-        walked.map(drop)
+        walked.map(Some)
     }
 
     /// The sides of `inner = outer`: one reads only what is in sight here, the other only what is not.
@@ -581,13 +650,6 @@ fn equality(tree: &E) -> Option<(&E, &E)> {
         } => Some((left, right)),
         _ => None,
     }
-}
-
-fn is_star(list: &ast::FunctionArgumentList) -> bool {
-    matches!(
-        list.args.as_slice(),
-        [ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Wildcard)]
-    )
 }
 
 /// The names of a SELECT's columns.

@@ -210,15 +210,16 @@ impl<'b, 'a> Names<'b, 'a> {
     fn special(&mut self, name: &str, arguments: &[Expr]) -> Compiled {
         match (name, arguments) {
             ("current_setting", [setting, rest @ ..]) if rest.len() < 2 => {
-                let missing_is_known = rest.first().is_none_or(|r| matches!(r.as_truth(), Some(Some(_))));
-                let name = match setting.as_constant() {
-                    Some(Some(Datum::Text(name))) if missing_is_known => Arc::clone(name),
-                    _ => return Err(Opaque("a setting whose name is computed".into())),
+                let missing_ok = rest.first().map_or(Some(false), |r| r.as_truth().flatten());
+                let (Some(Some(Datum::Text(name))), Some(missing_ok)) = (setting.as_constant(), missing_ok)
+                else {
+                    return Err(Opaque("a setting whose name is computed".into()));
                 };
-                let known = Setting::named(&name);
-                known
-                    .map(Setting::expr)
-                    .ok_or_else(|| Opaque(format!("the setting {name}")))
+                match Setting::named(name) {
+                    Some(Setting::Unset) if !missing_ok => Err(Opaque(format!("the setting {name}"))),
+                    Some(setting) => Ok(setting.expr()),
+                    None => Err(Opaque(format!("the setting {name}"))),
+                }
             }
             ("current_user" | "current_role" | "user", []) => Ok(match &self.owner {
                 Some(owner) => Expr::constant(Some(Datum::Text(Arc::clone(owner))), Ty::Name),
@@ -244,7 +245,6 @@ impl<'b, 'a> Names<'b, 'a> {
             return Err(Opaque(format!("{called}, which calls itself")));
         }
         let query = compile::parse_query(&body.query)?;
-        let tree = sole_expression(&query).ok_or_else(|| Opaque(called.clone()))?;
         let passed = body
             .parameters
             .iter()
@@ -266,7 +266,10 @@ impl<'b, 'a> Names<'b, 'a> {
             phase: Phase::Unsure,
             trying: self.trying,
         };
-        let compiled = compile::value(tree, &mut inner);
+        let compiled = match sole_expression(&query) {
+            Some(tree) => compile::value(tree, &mut inner),
+            None => inner.subquery(Place::First, &query),
+        };
         self.builder.inside.pop();
         let compiled = compiled.map_err(|Opaque(why)| Opaque(format!("{called}: {why}")))?;
         if Ty::of(function.returns, &self.builder.catalog.types).as_ref() != Some(&compiled.ty) {

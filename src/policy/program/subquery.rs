@@ -44,6 +44,10 @@ pub(super) fn relation(place: Place, query: &ast::Query, names: &mut Names<'_, '
             format!("SELECT * FROM ({query}) {WRAPPED} LIMIT 2"),
             vec![single(&outputs)?.ty.clone()],
         ),
+        Place::First => (
+            format!("SELECT * FROM ({query}) {WRAPPED} LIMIT 1"),
+            vec![single(&outputs)?.ty.clone()],
+        ),
         Place::Array => (query.to_string(), vec![single(&outputs)?.ty.clone()]),
     };
     let mut reach = Reach::new(names.builder, names.owner.clone());
@@ -65,7 +69,7 @@ pub(super) fn relation(place: Place, query: &ast::Query, names: &mut Names<'_, '
             },
             Ty::Bool,
         ),
-        Place::Scalar => Expr {
+        Place::Scalar | Place::First => Expr {
             node: Node::Scalar(index),
             ty,
             collation,
@@ -88,7 +92,7 @@ fn decorrelated(
     let left = match place {
         Place::In(left) => Some(left.clone()),
         Place::Exists => None,
-        Place::Scalar | Place::Array => return Ok(None),
+        Place::Scalar | Place::First | Place::Array => return Ok(None),
     };
     let Some(select) = plain_select(query) else {
         return Ok(None);

@@ -120,7 +120,7 @@ impl Scope for Types<'_, '_> {
     fn subquery(&mut self, place: Place, _: &ast::Query) -> Compiled {
         match place {
             Place::In(_) | Place::Exists => Ok(some(Ty::Bool)),
-            Place::Scalar | Place::Array => Err(Opaque("the type of a subquery".into())),
+            Place::Scalar | Place::First | Place::Array => Err(Opaque("the type of a subquery".into())),
         }
     }
 

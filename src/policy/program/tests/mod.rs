@@ -1,0 +1,4 @@
+//! Programs, and Postgres' own answers as their measure.
+
+mod forms;
+mod postgres;

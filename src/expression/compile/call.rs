@@ -6,7 +6,7 @@ use sqlparser::ast::{self, Expr as E, FunctionArg, FunctionArgExpr, FunctionArgu
 
 use super::literal::{convert, sound};
 use super::operator::{collation_of, compared, equality, extreme, known, merged, resolved, result_collation};
-use super::{Compiled, Opaque, Place, Scope, condition, primary, types, value};
+use super::{Compiled, Opaque, Passed, Place, Scope, condition, primary, types, value};
 use crate::expression::fold::Phase;
 use crate::expression::{self, Collation, Datum, Expr, Node, Ty};
 use crate::postgres::catalog::DefaultCollation;
@@ -117,7 +117,7 @@ fn function_call(function: &ast::Function, scope: &mut dyn Scope) -> Compiled {
     if schema.is_none() && name == "coalesce" {
         return coalesce(&trees, scope);
     }
-    let compiled: Vec<Compiled> = trees.into_iter().map(|tree| value(tree, scope)).collect();
+    let compiled: Vec<Compiled> = trees.iter().map(|tree| value(tree, scope)).collect();
     let arguments: Vec<Expr> = compiled.into_iter().collect::<Result<_, _>>()?;
     match (schema.as_deref(), name.as_str()) {
         (None, "nullif") => null_if(arguments, scope),
@@ -127,7 +127,14 @@ fn function_call(function: &ast::Function, scope: &mut dyn Scope) -> Compiled {
             Ok(Expr::new(Node::Now, Ty::Timestamptz))
         }
         (None | Some("pg_catalog"), name) => builtin(name, arguments, scope),
-        (Some(schema), name) => scope.call(Some(schema), name, arguments),
+        (Some(schema), name) => {
+            let passed = |(value, tree)| Passed { value, tree };
+            scope.call(
+                Some(schema),
+                name,
+                arguments.into_iter().zip(trees).map(passed).collect(),
+            )
+        }
     }
 }
 
@@ -183,7 +190,13 @@ fn builtin(name: &str, arguments: Vec<Expr>, scope: &mut dyn Scope) -> Compiled 
     let Some(found) = found else {
         let constant = !arguments.is_empty() && arguments.iter().all(|a| a.as_constant().is_some());
         let types: Vec<_> = types.iter().map(|ty| format!("{ty:?}")).collect();
-        return scope.call(None, name, arguments).map_err(|_| {
+        let nowhere = E::value(ast::Value::Null);
+        let passed = |value| Passed {
+            value,
+            tree: &nowhere,
+        };
+        let passed = arguments.into_iter().map(passed).collect();
+        return scope.call(None, name, passed).map_err(|_| {
             let why = format!("{name}({})", types.join(", "));
             if constant {
                 scope.poison(format!("{why}, all constants"));

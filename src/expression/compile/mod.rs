@@ -7,13 +7,13 @@ mod array;
 mod call;
 mod literal;
 mod operator;
+mod tokens;
 mod types;
 
 use sqlparser::ast;
-use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::{Token, Tokenizer};
+use sqlparser::tokenizer::Token;
 
 pub use call::{arguments, is_star, names, type_name};
 
@@ -27,6 +27,15 @@ pub struct Opaque(pub String);
 
 /// A typed tree, or why there is none.
 pub type Compiled = Result<Expr, Opaque>;
+
+/// An argument of a call: what it became, and as it was written.
+#[derive(Debug)]
+pub struct Passed<'t> {
+    /// What it became.
+    pub value: Expr,
+    /// As it was written.
+    pub tree: &'t ast::Expr,
+}
 
 /// A subquery's place in an expression.
 #[derive(Debug)]
@@ -53,11 +62,11 @@ pub trait Scope {
     fn collation(&self) -> DefaultCollation;
     /// When Postgres sees the constants of the expression.
     fn phase(&self) -> Phase;
-    /// A call of what is no builtin. Of `pg_catalog` without a schema; `CURRENT_USER` and its like are such calls.
+    /// A call of what is no builtin: of `pg_catalog` (`CURRENT_USER` and its like are such calls) without a schema.
     ///
     /// # Errors
     /// It is not known.
-    fn call(&mut self, schema: Option<&str>, name: &str, arguments: Vec<Expr>) -> Compiled;
+    fn call(&mut self, schema: Option<&str>, name: &str, arguments: Vec<Passed<'_>>) -> Compiled;
     /// A subquery.
     ///
     /// # Errors
@@ -68,9 +77,7 @@ pub trait Scope {
     fn poison(&mut self, why: String);
 }
 
-/// Longer texts, and more joined conditions than [`MOST_JOINED`], are not computed here: a tree of them would be too
-/// deep for the stack.
-const LONGEST: usize = 1 << 18;
+/// More joined conditions are not computed here: a tree of them would be too deep for the stack.
 const MOST_JOINED: usize = 1000;
 
 /// Compiles a condition; what cannot be compiled is a [`Stop::Ask`] in its place.
@@ -89,7 +96,7 @@ pub fn compile(text: &str, scope: &mut dyn Scope) -> Expr {
 /// # Errors
 /// It is too long, or not understood.
 pub fn parse(text: &str) -> Result<ast::Expr, Opaque> {
-    let mut parser = parser(text)?;
+    let mut parser = parser(tokens::of(text)?)?;
     let tree = parser.parse_expr().map_err(not_understood)?;
     match parser.peek_token().token {
         Token::EOF => Ok(tree),
@@ -97,13 +104,14 @@ pub fn parse(text: &str) -> Result<ast::Expr, Opaque> {
     }
 }
 
-/// Parses the text of a query.
+/// Parses the text of a query. `replace` says what stands for `alias.name`, if something does.
 ///
 /// # Errors
 /// It is too long, or not understood.
-pub fn parse_query(text: &str) -> Result<ast::Query, Opaque> {
+pub fn parse_query(text: &str, replace: &dyn Fn(&str, &str) -> Option<String>) -> Result<ast::Query, Opaque> {
     let text = text.trim().trim_end_matches(';');
-    let mut parser = parser(text)?;
+    let tokens = tokens::replaced(tokens::of(text)?, replace)?;
+    let mut parser = parser(tokens)?;
     let tree = parser.parse_query().map_err(not_understood)?;
     match parser.peek_token().token {
         Token::EOF => Ok(*tree),
@@ -115,14 +123,7 @@ fn not_understood(_: sqlparser::parser::ParserError) -> Opaque {
     Opaque("the expression is not understood".into())
 }
 
-fn parser(text: &str) -> Result<Parser<'static>, Opaque> {
-    static DIALECT: PostgreSqlDialect = PostgreSqlDialect {};
-    if text.len() > LONGEST {
-        return Err(Opaque("the expression is too long".into()));
-    }
-    let tokens = Tokenizer::new(&DIALECT, text)
-        .tokenize()
-        .map_err(|_| Opaque("the expression is not understood".into()))?;
+fn parser(tokens: Vec<Token>) -> Result<Parser<'static>, Opaque> {
     let joins = |token: &&Token| match token {
         Token::Word(word) => matches!(word.keyword, Keyword::AND | Keyword::OR),
         Token::DoubleColon | Token::LBracket => true,
@@ -131,36 +132,7 @@ fn parser(text: &str) -> Result<Parser<'static>, Opaque> {
     if tokens.iter().filter(joins).count() > MOST_JOINED {
         return Err(Opaque("the expression has too many parts".into()));
     }
-    Ok(Parser::new(&DIALECT).with_tokens(without_noise(tokens)))
-}
-
-/// The parser does not know `TRIM(BOTH FROM x)`, which means `TRIM(BOTH x)`.
-fn without_noise(tokens: Vec<Token>) -> Vec<Token> {
-    let is = |token: Option<&Token>, keywords: &[Keyword]| matches!(token, Some(Token::Word(word)) if keywords.contains(&word.keyword));
-    let mut kept: Vec<Token> = Vec::with_capacity(tokens.len());
-    let mut last: Vec<usize> = Vec::new();
-    for token in tokens {
-        let sides = [Keyword::BOTH, Keyword::LEADING, Keyword::TRAILING];
-        let noise = is(Some(&token), &[Keyword::FROM])
-            && last.last().is_some_and(|place| is(kept.get(*place), &sides))
-            && last.len() >= 3
-            && matches!(
-                last.get(last.len() - 2).and_then(|place| kept.get(*place)),
-                Some(Token::LParen)
-            )
-            && is(
-                last.get(last.len() - 3).and_then(|place| kept.get(*place)),
-                &[Keyword::TRIM],
-            );
-        if noise {
-            continue;
-        }
-        if !matches!(token, Token::Whitespace(_)) {
-            last.push(kept.len());
-        }
-        kept.push(token);
-    }
-    kept
+    Ok(Parser::new(&tokens::DIALECT).with_tokens(tokens::readable(tokens)))
 }
 
 /// A condition: what is not known of it is a [`Stop::Ask`] in its place.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sqlparser::ast::{self, Expr as E};
 
 use super::lift;
-use super::scope::{Builder, Names};
+use super::scope::{Builder, Names, sole_expression};
 use super::subquery::{conjuncts, found_by, is_ungrouped, plain_select};
 use super::typed::{Named, Types};
 use crate::expression::compile::{self, Opaque};
@@ -548,7 +548,7 @@ impl<'b, 'a> Reach<'b, 'a> {
                 .collect(),
             bare: true,
         };
-        let query = compile::parse_query(&body.query)?;
+        let query = compile::parse_query(&body.query, &|_, _| None)?;
         let frames = std::mem::replace(&mut self.frames, vec![vec![arguments]]);
         let owner = std::mem::replace(&mut self.owner, owner);
         let walked = self.query(&query);
@@ -662,6 +662,24 @@ fn output_names(select: &ast::Select) -> Vec<Option<String>> {
         _ => None,
     };
     select.projection.iter().map(name).collect()
+}
+
+/// Names no column.
+pub(super) fn is_closed(tree: &E) -> bool {
+    match tree {
+        E::Value(_) => true,
+        E::Identifier(_) | E::CompoundIdentifier(_) => false,
+        E::Nested(inner) | E::Cast { expr: inner, .. } => is_closed(inner),
+        E::Subquery(query) => sole_expression(query).is_some_and(is_closed),
+        E::Function(function) => match &function.args {
+            ast::FunctionArguments::None => true,
+            ast::FunctionArguments::Subquery(_) => false,
+            ast::FunctionArguments::List(list) => {
+                compile::arguments(list).is_ok_and(|arguments| arguments.into_iter().all(is_closed))
+            }
+        },
+        other => parts(other).is_some_and(|parts| parts.into_iter().all(is_closed)),
+    }
 }
 
 /// The operands of an expression that is nothing but operators of `pg_catalog`.

@@ -7,8 +7,9 @@ use sqlparser::ast;
 
 use super::claims::Setting;
 use super::lift;
+use super::reach;
 use super::subquery;
-use crate::expression::compile::{self, Compiled, Opaque, Place, Scope};
+use crate::expression::compile::{self, Compiled, Opaque, Passed, Place, Scope};
 use crate::expression::{Builtin, Collation, Datum, Expr, Is, Node, Phase, Ty};
 use crate::policy::relation::RelationQuery;
 use crate::postgres::catalog::{
@@ -230,7 +231,7 @@ impl<'b, 'a> Names<'b, 'a> {
     }
 
     /// The body of a function in place of its call.
-    fn inlined(&mut self, function: &Function, arguments: Vec<Expr>) -> Compiled {
+    fn inlined(&mut self, function: &Function, arguments: Vec<Expr>, texts: Vec<Option<String>>) -> Compiled {
         let called = format!("calls {}.{}", function.schema, function.name);
         if !self.builder.may_call(function) {
             // Postgres refuses before it evaluates anything.
@@ -244,7 +245,10 @@ impl<'b, 'a> Names<'b, 'a> {
         if deep || self.builder.inside.contains(&function.oid) {
             return Err(Opaque(format!("{called}, which calls itself")));
         }
-        let query = compile::parse_query(&body.query)?;
+        let query = compile::parse_query(&body.query, &|alias, name| {
+            let place = body.parameters.iter().position(|parameter| &**parameter == name);
+            texts.get(place.filter(|_| alias == Body::ALIAS)?)?.clone()
+        })?;
         let passed = body
             .parameters
             .iter()
@@ -277,6 +281,15 @@ impl<'b, 'a> Names<'b, 'a> {
         }
         Ok(guarded(compiled, function.strict, arguments))
     }
+}
+
+/// The text of an argument that means the same inside the function: then a subquery there is narrowed by it. Who the
+/// current user is may be another matter inside.
+fn text(passed: &Passed<'_>) -> Option<String> {
+    let user = |part: &Expr| matches!(part.node, Node::Param(setting) if setting == Setting::User as usize);
+    let fixed = passed.value.as_constant().is_some() || lift::is_of_claims(&passed.value);
+    let usable = fixed && !passed.value.contains(&mut { user }) && reach::is_closed(passed.tree);
+    usable.then(|| passed.tree.to_string())
 }
 
 /// A function's arguments are evaluated before its body, and NULL among them is the answer of a strict one.
@@ -355,7 +368,9 @@ impl Scope for Names<'_, '_> {
         self.phase
     }
 
-    fn call(&mut self, schema: Option<&str>, name: &str, arguments: Vec<Expr>) -> Compiled {
+    fn call(&mut self, schema: Option<&str>, name: &str, passed: Vec<Passed<'_>>) -> Compiled {
+        let texts = passed.iter().map(text).collect();
+        let arguments: Vec<Expr> = passed.into_iter().map(|passed| passed.value).collect();
         let Some(schema) = schema else {
             return self.special(name, &arguments);
         };
@@ -365,7 +380,7 @@ impl Scope for Names<'_, '_> {
         let immutable = found
             .as_ref()
             .map_or(true, |f| f.volatility == Volatility::Immutable);
-        let compiled = found.and_then(|function| self.inlined(&function, arguments));
+        let compiled = found.and_then(|function| self.inlined(&function, arguments, texts));
         if let (Err(Opaque(why)), true, true) = (&compiled, constant, immutable) {
             // Postgres may call it while planning.
             self.poison(why.clone());

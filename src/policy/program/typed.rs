@@ -6,7 +6,7 @@ use sqlparser::ast;
 
 use super::reach::Output;
 use super::scope::{self, Builder};
-use crate::expression::compile::{Compiled, Opaque, Place, Scope};
+use crate::expression::compile::{Compiled, Opaque, Passed, Place, Scope};
 use crate::expression::{Expr, Node, Phase, Ty};
 use crate::postgres::catalog::{DefaultCollation, Table};
 
@@ -77,7 +77,8 @@ impl Scope for Types<'_, '_> {
         Phase::Executed
     }
 
-    fn call(&mut self, schema: Option<&str>, name: &str, arguments: Vec<Expr>) -> Compiled {
+    fn call(&mut self, schema: Option<&str>, name: &str, arguments: Vec<Passed<'_>>) -> Compiled {
+        let arguments: Vec<Expr> = arguments.into_iter().map(|passed| passed.value).collect();
         let types: Vec<Ty> = arguments.iter().map(|argument| argument.ty.clone()).collect();
         let unknown = || Opaque(format!("the type of {name}"));
         if let Some(schema) = schema {

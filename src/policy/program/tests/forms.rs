@@ -329,6 +329,11 @@ pub(super) const FORMS: &[(char, &str)] = &[
     ('s', "is_admin() or owner = auth.uid()"),
     ('s', "(select is_admin()) or owner = auth.uid()"),
     ('s', "my_team() = team"),
+    ('s', "has_name('t1')"),
+    ('s', "is_in((auth.jwt() ->> 'sub')::uuid, team)"),
+    ('s', "is_in(owner, 2)"),
+    ('s', "is_in_2(auth.uid(), team)"),
+    ('s', "recursive_team(team)"),
     ('s', "team in (select my_teams())"),
     ('s', "team = any (my_team_array())"),
     (

@@ -50,6 +50,14 @@ const SCHEMA: &str = r#"
         'select exists (select from guarded g where g.team = t and g.member = auth.uid())';
     create function is_in(u uuid, t int) returns bool language sql stable as
         'select exists (select from members m where m.team = t and m.member = u)';
+    create function is_in_2(u uuid, t int) returns bool language sql stable security definer as 'select is_in(u, t)';
+    create function has_name(n text) returns bool language sql stable as
+        'select exists (select from members m where m.name = n and m.member = auth.uid())';
+    create table watched (team int, member uuid);
+    create function recursive_team(t int) returns bool language sql stable security definer as
+        'select exists (select from watched w where w.team = t and w.member = auth.uid())';
+    alter table watched enable row level security;
+    create policy mine on watched using (recursive_team(team));
     create function is_admin() returns bool language sql stable security definer set search_path = '' as
         'select exists (select from public.admins where member = auth.uid())';
     create function my_team() returns int language sql stable as
@@ -193,6 +201,7 @@ async fn installed() -> (Connection, String) {
          insert into members values (1, '{ALICE}', 't1', 2, null), (2, '{BOB}', 't2', 1, 2), (3, '{BOB}', 'public', 3, 1),
              (null, '{ALICE}', null, 1, 3);
          insert into guarded select team, member from members;
+         insert into watched select team, member from members;
          insert into admins values ('{BOB}');
          insert into secret values (1);"
     ))

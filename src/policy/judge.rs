@@ -7,12 +7,13 @@ mod call;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde_json::value::RawValue;
 
+use super::caller::{CallError, Caller, Losses, Slow};
 use super::question::{Failure, Question, Verdict};
 use crate::change::Row;
 use crate::postgres::Pool;
@@ -35,10 +36,10 @@ pub struct Settings {
 /// Asks Postgres. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Judge {
-    pool: Pool,
+    caller: Arc<Caller>,
     settings: Settings,
     metrics: Arc<Metrics>,
-    slow: Arc<Mutex<HashMap<u64, Instant>>>,
+    slow: Arc<Slow>,
 }
 
 /// Questions that differ only in the row.
@@ -70,29 +71,14 @@ struct Key<'a> {
 /// Verdicts by row index, for one item.
 type Answers = HashMap<usize, Verdict>;
 
-/// Pause before a connection is tried again.
-const RETRY: Duration = Duration::from_millis(200);
-
-/// How often the same questions may end their connection: after that, they are what ends it.
-const MOST_LOST: u32 = 2;
-
-enum CallError {
-    Timeout,
-    /// There is no connection to be had for the moment.
-    Unreachable(String),
-    /// The connection ended while the questions were asked.
-    Lost(String),
-    Unavailable(String),
-}
-
 impl Judge {
     /// A judge on this pool.
     pub fn new(pool: Pool, settings: Settings, metrics: Arc<Metrics>) -> Self {
         Self {
-            pool,
+            caller: Arc::new(Caller::new(pool, settings.timeout)),
+            slow: Arc::new(Slow::new(settings.quarantine)),
             settings,
             metrics,
-            slow: Arc::default(),
         }
     }
 
@@ -158,7 +144,7 @@ impl Judge {
         let mut answers: Vec<Answers> = Vec::with_capacity(items.len());
         let mut open = Vec::new();
         for (i, item) in items.iter().enumerate() {
-            if self.is_slow(item.fingerprint) {
+            if self.slow.contains(item.fingerprint) {
                 answers.push(all(item, &Failure::Timeout));
             } else {
                 answers.push(Answers::new());
@@ -188,39 +174,15 @@ impl Judge {
         answers
     }
 
-    /// All of them in one call. A database that is gone for the moment is waited for: what it committed must not be
-    /// skipped. Where that takes too long because the rows cannot be seen yet (the commit waits for a
-    /// synchronous standby), nobody is to blame: it is asked again, and what follows waits as it does in the database.
+    /// All of them in one call.
     async fn together(&self, items: &[&Item<'_>], batch: &Batch) -> Result<Vec<Answers>, CallError> {
-        let mut lost = 0;
+        let mut losses = Losses::default();
         loop {
             match self.call(items, batch, self.settings.timeout).await {
-                Err(CallError::Timeout) if !self.visible(batch).await => {
-                    tracing::warn!("a commit cannot be seen yet; its changes wait");
-                }
-                Err(CallError::Unreachable(why)) => {
-                    tracing::warn!(why, "the database cannot be asked; changes wait");
-                    tokio::time::sleep(RETRY).await;
-                }
-                Err(CallError::Lost(why)) if lost < MOST_LOST => {
-                    tracing::warn!(why, "the connection ended; the questions are asked again");
-                    lost += 1;
-                }
+                Err(error) if self.caller.again(&error, &mut losses, &batch.writers).await => {}
                 outcome => return outcome,
             }
         }
-    }
-
-    /// Whether all transactions of the batch have ended for those who look now; true as well if that cannot be told.
-    async fn visible(&self, batch: &Batch) -> bool {
-        let asking = async {
-            let client = self.client().await.ok()?;
-            let query = "select pg_catalog.bool_and(rowcast.is_visible(x)) from pg_catalog.unnest($1::int8[]) as w(x)";
-            let row = client.query_one(query, &[&batch.writers]).await.ok()?;
-            row.get::<_, Option<bool>>(0)
-        };
-        let answer = tokio::time::timeout(self.settings.timeout, asking).await;
-        !matches!(answer, Ok(Some(false)))
     }
 
     /// After a timeout: each item by itself, within one more time limit for all of them. What holds no filter goes
@@ -256,32 +218,13 @@ impl Judge {
         match self.call(&[item], batch, self.settings.timeout / 4).await {
             Ok(mut found) => found.pop().unwrap_or_default(),
             Err(CallError::Timeout) => {
-                self.remember_slow(item.fingerprint);
+                self.slow.insert(item.fingerprint);
                 all(item, &Failure::Timeout)
             }
             Err(CallError::Unreachable(why) | CallError::Lost(why) | CallError::Unavailable(why)) => {
                 all(item, &Failure::Unavailable(why))
             }
         }
-    }
-
-    fn is_slow(&self, fingerprint: u64) -> bool {
-        let mut slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
-        match slow.get(&fingerprint) {
-            Some(until) if *until > Instant::now() => true,
-            Some(_) => {
-                slow.remove(&fingerprint);
-                false
-            }
-            None => false,
-        }
-    }
-
-    fn remember_slow(&self, fingerprint: u64) {
-        let mut slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        slow.retain(|_, until| *until > now);
-        slow.insert(fingerprint, now + self.settings.quarantine);
     }
 }
 

@@ -4,6 +4,7 @@
 //! row-level security, no policy at all) is decided here; the rest goes to the Postgres judge, in one round trip.
 //! Fail closed: whatever cannot be decided is not an allow.
 
+mod caller;
 mod judge;
 mod plan;
 mod program;

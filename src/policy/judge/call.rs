@@ -3,16 +3,14 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::Object;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Json, ToSql};
 
-use super::{Answers, Batch, CallError, Item, Judge};
+use super::{Answers, Batch, Item, Judge};
 use crate::change::{Row, Value};
+use crate::policy::caller::{CallError, email};
 use crate::policy::question::{Failure, Verdict};
-use crate::postgres::SqlError;
 use crate::postgres::jsonb::write_string;
 
 /// An item as `rowcast.judge` takes it.
@@ -61,8 +59,6 @@ impl Judge {
         Ok(answers)
     }
 
-    /// Postgres itself ends the call at the limit, so that the connection is free for the next one: a query that we
-    /// only stopped waiting for would take the time of whoever is asked next.
     async fn query(
         &self,
         items: &[&Item<'_>],
@@ -71,40 +67,9 @@ impl Judge {
     ) -> Result<Vec<tokio_postgres::Row>, CallError> {
         let (queries, asked) = parameters(items);
         let rows: Vec<Json<&RawValue>> = batch.rows.iter().map(|row| Json(&**row)).collect();
-        let mut client = self.client().await?;
-        let work = async {
-            let statement = client
-                .prepare_cached("select item, allowed, failed, state from rowcast.judge($1, $2, $3, $4)")
-                .await?;
-            let parameters: [&(dyn ToSql + Sync); 4] = [&queries, &Json(&asked), &rows, &batch.writers];
-            // The session's own limit is that of the longest call.
-            if limit >= self.settings.timeout {
-                return client.query(&statement, &parameters).await;
-            }
-            let transaction = client.transaction().await?;
-            let set = format!("set local statement_timeout = {}", limit.as_millis().max(1));
-            transaction.batch_execute(&set).await?;
-            let found = transaction.query(&statement, &parameters).await?;
-            transaction.rollback().await?;
-            Ok(found)
-        };
-        let result = tokio::time::timeout(limit + self.settings.timeout / 4, work).await;
-        match result {
-            Ok(result) => result.map_err(call_error),
-            Err(_) => {
-                // Not even that was answered: whatever the connection is busy with, nobody waits behind it.
-                drop(Object::take(client));
-                Err(CallError::Timeout)
-            }
-        }
-    }
-
-    pub(super) async fn client(&self) -> Result<Object, CallError> {
-        let client = self.pool.get().await;
-        client.map_err(|e| match e.kind().is_transient() {
-            true => CallError::Unreachable(e.to_string()),
-            false => CallError::Unavailable(e.to_string()),
-        })
+        let parameters: [&(dyn ToSql + Sync); 4] = [&queries, &Json(&asked), &rows, &batch.writers];
+        let sql = "select item, allowed, failed, state from rowcast.judge($1, $2, $3, $4)";
+        self.caller.query(sql, &parameters, limit).await
     }
 }
 
@@ -134,14 +99,6 @@ fn parameters<'a>(items: &[&Item<'a>]) -> (Vec<&'a str>, Vec<Asked<'a>>) {
     (queries, asked)
 }
 
-fn email(claims: &str) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Email {
-        email: Option<String>,
-    }
-    serde_json::from_str::<Email>(claims).ok()?.email
-}
-
 pub(super) fn row_json(row: &Row) -> Box<RawValue> {
     let mut json = String::with_capacity(row.text_bytes() + row.layout().columns.len() * 16 + 2);
     json.push('{');
@@ -162,17 +119,4 @@ pub(super) fn row_json(row: &Row) -> Box<RawValue> {
     json.push('}');
     // Built from escaped strings only, so it parses; if it ever did not, an empty row fails closed.
     RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned())
-}
-
-fn call_error(error: tokio_postgres::Error) -> CallError {
-    if error.code() == Some(&SqlState::QUERY_CANCELED) {
-        return CallError::Timeout;
-    }
-    let code = error.code().map(|code| format!("SQLSTATE {}", code.code()));
-    let error = SqlError::new("judging", error);
-    let why = code.unwrap_or_else(|| error.to_string());
-    match error.kind().is_transient() {
-        true => CallError::Lost(why),
-        false => CallError::Unavailable(why),
-    }
 }

@@ -97,6 +97,16 @@ metrics! {
     judge_calls: Counter = "rowcast_policy_judge_calls_total", Counter::default();
     /// Seconds that one such round trip took.
     judge_seconds: Histogram = "rowcast_policy_judge_seconds", seconds();
+    /// Subqueries of policies held in memory now, one per class of subscribers.
+    relations: Gauge = "rowcast_policy_relations", Gauge::default();
+    /// Rows of those subqueries held in memory now.
+    relation_rows: Gauge = "rowcast_policy_relation_rows", Gauge::default();
+    /// Times such a subquery was read.
+    relation_reads: Counter = "rowcast_policy_relation_reads_total", Counter::default();
+    /// Seconds that one round trip for reading them took.
+    relation_read_seconds: Histogram = "rowcast_policy_relation_read_seconds", seconds();
+    /// Times a change of a table made such a subquery out of date.
+    relation_marks: Counter = "rowcast_policy_relation_marks_total", Counter::default();
     /// Times the catalog (tables, columns, grants, policies) was read.
     catalog_reads: Counter = "rowcast_catalog_reads_total", Counter::default();
     /// Times reading the catalog failed; the previous one stays in force.

@@ -78,6 +78,11 @@ settings! {
         /// What to send of a DELETE where the replica identity does not carry the columns that policies read:
         /// the key only (`key`), or nothing (`deny`).
         unjudged_deletes: UnjudgedDeletes = "key";
+        /// Most rows of one policy's subquery that are held in memory for one class of subscribers; for larger ones
+        /// Postgres is asked about every row.
+        relation_rows: usize = "10000";
+        /// Most rows of all such subqueries together.
+        relation_rows_total: usize = "1000000";
     }
 
     /// How tokens are verified. At least one key is needed.

@@ -189,7 +189,8 @@ fn graver(first: Stop, second: Stop) -> Stop {
     let rank = |stop: &Stop| match stop {
         Stop::Raise(_) | Stop::Raised(_) => 0,
         Stop::Missing(_) => 1,
-        Stop::Ask(_) => 2,
+        Stop::Unavailable(_) => 2,
+        Stop::Ask(_) => 3,
     };
     if rank(&second) < rank(&first) {
         second

@@ -14,6 +14,8 @@ pub enum Stop {
     Raised(std::sync::Arc<str>),
     /// Only Postgres can say; why, for operators.
     Ask(std::borrow::Cow<'static, str>),
+    /// Postgres had to be asked before and did not answer; why, for operators. Asking again would take as long.
+    Unavailable(std::sync::Arc<str>),
     /// The row does not carry this column (index into `Table::columns`).
     Missing(usize),
 }

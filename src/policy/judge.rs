@@ -31,13 +31,17 @@ pub struct Settings {
     pub parallel: usize,
     /// Most (row, class of subscribers) pairs in one round trip.
     pub batch: usize,
+    /// Most rows of one relation that are kept.
+    pub relation_rows: usize,
+    /// Most rows of all relations together.
+    pub relation_rows_total: usize,
 }
 
 /// Asks Postgres. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Judge {
-    caller: Arc<Caller>,
-    settings: Settings,
+    pub(super) caller: Arc<Caller>,
+    pub(super) settings: Settings,
     metrics: Arc<Metrics>,
     slow: Arc<Slow>,
 }

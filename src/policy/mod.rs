@@ -10,11 +10,13 @@ mod plan;
 mod program;
 mod question;
 mod relation;
+mod relations;
 
 pub use judge::{Judge, Settings};
 pub use program::{Bound, Explained, Judged, Program, Source};
 pub use question::{Failure, Question, Verdict};
 pub use relation::{ParamKey, Probe, RelationQuery, RelationRequest};
+pub use relations::{Clock, Moment, RelationId, RelationReader, Relations};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +36,26 @@ impl Engine {
     /// An engine that asks Postgres through `judge`.
     pub fn new(judge: Judge, metrics: Arc<Metrics>) -> Self {
         Self { judge, metrics }
+    }
+
+    /// What reads relations on the judge's connections.
+    pub fn relation_reader(&self) -> RelationReader {
+        let judge = &self.judge;
+        RelationReader::new(
+            Arc::clone(&judge.caller),
+            judge.settings,
+            Arc::clone(&self.metrics),
+        )
+    }
+
+    /// A store of relations with nothing in it, within the bounds of the settings.
+    pub fn relations(&self) -> Relations {
+        let settings = &self.judge.settings;
+        let bounds = relations::Bounds {
+            rows: settings.relation_rows_total,
+            pause: settings.quarantine,
+        };
+        Relations::new(bounds, Arc::clone(&self.metrics))
     }
 
     /// One verdict per question, in order. Never fails as a whole.

@@ -78,6 +78,8 @@ pub(super) fn judge(config: &Config) -> policy::Settings {
         quarantine: QUARANTINE,
         parallel: config.policy.pool_size,
         batch: config.policy.batch_size,
+        relation_rows: config.policy.relation_rows,
+        relation_rows_total: config.policy.relation_rows_total,
     }
 }
 

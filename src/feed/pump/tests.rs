@@ -37,6 +37,8 @@ async fn pump() -> (Pump, Connection) {
         quarantine: Duration::from_secs(1),
         parallel: 1,
         batch: 100,
+        relation_rows: 100,
+        relation_rows_total: 1000,
     };
     let keeper = Keeper::start(pool.clone(), &settings, Arc::clone(&metrics)).await;
     let engine = Engine::new(

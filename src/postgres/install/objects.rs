@@ -186,6 +186,18 @@ fn rowcast() -> Group {
             "rowcast/judge"
         )
         .essential(),
+        object!(
+            Function,
+            "rowcast.read_relation(text, text, bigint)",
+            "rowcast/read_relation"
+        )
+        .essential(),
+        object!(
+            Function,
+            "rowcast.read_relations(text[], json, integer, bigint[])",
+            "rowcast/read_relations"
+        )
+        .essential(),
     ])
 }
 

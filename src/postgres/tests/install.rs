@@ -229,6 +229,8 @@ async fn few_rights_give_a_list_and_not_a_failure() {
             "function rowcast.is_visible(bigint)",
             "function rowcast.evaluate(text, text, json[], integer[], text[])",
             "function rowcast.judge(text[], json, json[], bigint[])",
+            "function rowcast.read_relation(text, text, bigint)",
+            "function rowcast.read_relations(text[], json, integer, bigint[])",
             "publication supabase_realtime",
         ]
     );

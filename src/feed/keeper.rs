@@ -15,6 +15,7 @@ use crate::protocol::Binding;
 use crate::subscription::{self, Filter, Unchecked};
 use crate::telemetry::Metrics;
 
+use super::watched::Watched;
 use super::{Settings, SubscribeError};
 
 /// The database's rules as of one reading.
@@ -26,16 +27,19 @@ pub(super) struct Snapshot {
     /// Grows with every difference.
     pub(super) generation: u64,
     by_oid: Arc<HashMap<u32, Arc<Table>>>,
+    /// Tables that policies read.
+    pub(super) watched: Arc<Watched>,
 }
 
 impl Snapshot {
-    fn new(catalog: Catalog, roles: HashMap<Arc<str>, Arc<RoleAccess>>, generation: u64) -> Self {
+    pub(super) fn new(catalog: Catalog, roles: HashMap<Arc<str>, Arc<RoleAccess>>, generation: u64) -> Self {
         let by_oid = catalog
             .tables
             .values()
             .map(|table| (table.oid, Arc::clone(table)))
             .collect();
         Self {
+            watched: Arc::new(Watched::new(&catalog)),
             catalog: Arc::new(catalog),
             roles,
             generation,
@@ -47,8 +51,10 @@ impl Snapshot {
         self.by_oid.get(&oid)
     }
 
+    /// The tables to stream: the published ones, and those that policies read.
     pub(super) fn table_names(&self) -> Arc<BTreeSet<TableName>> {
-        Arc::new(self.catalog.tables.keys().cloned().collect())
+        let published = self.catalog.tables.keys();
+        Arc::new(published.chain(self.watched.names()).cloned().collect())
     }
 }
 
@@ -213,6 +219,7 @@ impl Keeper {
             roles,
             generation: snapshot.generation,
             by_oid: Arc::clone(&snapshot.by_oid),
+            watched: Arc::clone(&snapshot.watched),
         });
         self.current.send_replace(Arc::clone(&snapshot));
         Ok(Some(snapshot))

@@ -11,6 +11,7 @@ mod keeper;
 mod payload;
 mod pump;
 mod roster;
+mod watched;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

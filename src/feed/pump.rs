@@ -5,6 +5,7 @@
 
 mod commands;
 mod events;
+mod held;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use crate::postgres::Pool;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use self::held::Held;
 use super::courtesy::Courtesy;
 use super::keeper::{Keeper, Snapshot};
 use super::roster::{Bound, Entry, Roster};
@@ -22,7 +24,7 @@ use super::{Settings, SubscribeError, Subscriber};
 use crate::auth::Claims;
 use crate::change::{Event, Lsn, StreamState, TableName, Transaction};
 use crate::hub::{Frame, HeldFrame};
-use crate::policy::Engine;
+use crate::policy::{Engine, RelationReader};
 use crate::replication::Signals;
 use crate::shutdown::Shutdown;
 use crate::subscription::SubscriberId;
@@ -82,6 +84,9 @@ pub(super) struct Pump {
     position: Lsn,
     /// The transaction whose changes are coming.
     transaction: Option<Arc<Transaction>>,
+    /// Its changes so far.
+    held: Held,
+    reader: RelationReader,
     /// The tables whose changes the stream carries; `None` until it has said so, and while it is being told otherwise.
     streaming: Option<TableSet>,
     courtesy: Courtesy,
@@ -108,13 +113,17 @@ const HELD_UP: Duration = Duration::from_secs(10);
 impl Pump {
     pub(super) fn new(parts: Parts) -> Self {
         let snapshot = parts.keeper.snapshot();
+        let mut relations = parts.engine.relations();
+        relations.watch(snapshot.watched.oids().clone());
         Self {
+            reader: parts.engine.relation_reader(),
             parts,
             snapshot,
-            roster: Roster::default(),
+            roster: Roster::new(relations),
             waiting: Vec::new(),
             position: Lsn::default(),
             transaction: None,
+            held: Held::default(),
             streaming: None,
             courtesy: Courtesy::new(),
             headway: Arc::default(),
@@ -130,7 +139,7 @@ impl Pump {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 Some(command) = self.parts.commands.recv() => self.command(command).await,
-                Some(batch) = self.parts.events.recv() => self.attend(&batch, shutdown).await,
+                Some(batch) = self.parts.events.recv() => self.attend(batch, shutdown).await,
                 Ok(()) = changes.changed() => self.adopt().await,
                 _ = refresh.tick() => self.refresh_in_background(shutdown),
                 _ = ping.tick(), if !self.waiting.is_empty() => self.parts.signals.ping.notify_one(),
@@ -142,7 +151,7 @@ impl Pump {
     /// Handles a batch. One that makes no headway waits for the database: then this is said, and the stream lets go of
     /// its connection. A Postgres that shuts down takes no new connections, so that nothing can be judged, and waits
     /// for its walsenders until everything has been confirmed: each would wait for the other.
-    async fn attend(&mut self, batch: &[Event], shutdown: &Shutdown) {
+    async fn attend(&mut self, batch: Vec<Event>, shutdown: &Shutdown) {
         let (stream, let_go) = (self.parts.stream.clone(), Arc::clone(&self.parts.signals.let_go));
         let headway = Arc::clone(&self.headway);
         let work = self.batch(batch, shutdown);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::keeper::{Keeper, Snapshot};
 use super::{SubscribeError, Subscriber};
 use crate::auth::Claims;
+use crate::policy::Relations;
 use crate::postgres::catalog::RoleAccess;
 use crate::protocol::Binding;
 use crate::subscription::{self, Filter, Index, Resolved, SubscriberId};
@@ -28,13 +29,23 @@ pub(super) struct Entry {
     pub(super) live: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Roster {
     entries: HashMap<SubscriberId, Entry>,
     pub(super) index: Index,
+    /// What the policies of the subscribers' classes read.
+    pub(super) relations: Relations,
 }
 
 impl Roster {
+    pub(super) fn new(relations: Relations) -> Self {
+        Self {
+            entries: HashMap::new(),
+            index: Index::default(),
+            relations,
+        }
+    }
+
     /// Adds a subscriber, not live yet. Its filters were checked against the snapshot `checked`.
     pub(super) async fn add(
         &mut self,

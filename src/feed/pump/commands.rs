@@ -90,6 +90,10 @@ impl Pump {
     pub(super) async fn adopt(&mut self) {
         let latest = self.parts.keeper.snapshot();
         if latest.generation != self.snapshot.generation {
+            let relations = &mut self.roster.relations;
+            relations.watch(latest.watched.oids().clone());
+            // Their policies may be other ones, and so what they return.
+            relations.invalidate_all(None);
             let refused = self
                 .roster
                 .resettle(&self.snapshot, &latest, &self.parts.keeper)

@@ -1,10 +1,10 @@
 //! What comes down the stream: changes to be judged and delivered, and what is said about the stream itself.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Pump;
+use super::held::Held;
 use crate::change::{Change, Event, Lsn, StreamState, Transaction};
 use crate::feed::assess::Assessor;
 use crate::feed::convert::{Converted, Wanted};
@@ -24,42 +24,47 @@ const MAX_QUESTIONS: usize = 1024;
 const RETRY: Duration = Duration::from_millis(500);
 
 impl Pump {
-    /// Handles a batch in order, cut where the catalog changed in between.
-    pub(super) async fn batch(&mut self, batch: &[Event], shutdown: &Shutdown) {
-        let mut changes: Vec<(&Change, Arc<Transaction>)> = Vec::new();
+    /// Handles a batch in order. A transaction is judged at its commit, and before its end only where the catalog
+    /// changed or where it is too large to be held.
+    pub(super) async fn batch(&mut self, batch: Vec<Event>, shutdown: &Shutdown) {
         for event in batch {
-            if self.discards(event) {
+            if self.discards(&event) {
                 continue;
             }
             match event {
                 Event::Begin(transaction) => {
-                    self.transaction = Some(Arc::clone(transaction));
+                    self.transaction = Some(transaction);
+                    self.held = Held::default();
                 }
-                Event::Change(change) => {
-                    if let Some(transaction) = &self.transaction {
-                        changes.push((change, Arc::clone(transaction)));
+                Event::Change(change) if self.transaction.is_some() => {
+                    self.held.push(change);
+                    if self.held.is_full() {
+                        self.stream().await;
                     }
                 }
+                Event::Change(_) => {}
                 Event::Message { prefix, .. } => {
                     if prefix == MESSAGE_PREFIX {
-                        self.flush(std::mem::take(&mut changes)).await;
+                        self.stream().await;
                         self.reread(shutdown).await;
                     }
                 }
                 Event::Commit(transaction) => {
-                    self.flush(std::mem::take(&mut changes)).await;
-                    self.committed(transaction);
+                    self.flush().await;
+                    self.committed(&transaction);
                 }
-                Event::Position(lsn) => self.hand_over(*lsn),
+                Event::Position(lsn) => self.hand_over(lsn),
                 Event::Tables(tables) => {
-                    self.transaction = None;
-                    self.streaming = Some(Arc::clone(tables));
+                    self.abandon();
+                    self.streaming = Some(tables);
                 }
-                Event::Stream(state) => self.stream_changed(state),
+                Event::Stream(state) => self.stream_changed(&state),
             }
             self.settle();
         }
-        self.flush(changes).await;
+        if self.held.streams {
+            self.flush().await;
+        }
     }
 
     /// While the stream is being told of other tables, what still comes of the old ones will come again.
@@ -67,8 +72,15 @@ impl Pump {
         self.streaming.is_none() && !matches!(event, Event::Tables(_) | Event::Stream(_))
     }
 
+    /// The transaction does not go on: what came of it comes again, or is among what was missed.
+    fn abandon(&mut self) {
+        self.transaction = None;
+        self.held = Held::default();
+    }
+
     fn committed(&mut self, transaction: &Transaction) {
         self.transaction = None;
+        self.held.streams = false;
         self.hand_over(transaction.end_lsn);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let commit = Duration::from_micros(u64::try_from(transaction.commit_micros).unwrap_or(0));
@@ -91,7 +103,8 @@ impl Pump {
                 tracing::error!(why, "changes may have been missed");
                 // Another timeline or slot counts from elsewhere.
                 self.position = Lsn::default();
-                self.transaction = None;
+                self.abandon();
+                self.roster.relations.reset();
             }
             StreamState::Live => tracing::info!("replication is live"),
             // The stream has logged why.
@@ -122,6 +135,9 @@ impl Pump {
             }
         }
         self.adopt().await;
+        // Also where the catalog looks as before: a table may have been rewritten, or a function replaced.
+        let xid = self.transaction.as_ref().map(|transaction| transaction.xid);
+        self.roster.relations.invalidate_all(xid);
     }
 
     async fn read_catalog(&self) -> Result<(), CatalogError> {
@@ -140,25 +156,77 @@ impl Pump {
             .as_ref()
             .is_some_and(|streaming| *streaming != wanted)
         {
-            tracing::info!(tables = wanted.len(), "the set of published tables changed");
+            tracing::info!(tables = wanted.len(), "the set of tables to stream changed");
             self.streaming = None;
             self.parts.tables.send_replace(wanted);
         }
     }
 
-    async fn flush(&mut self, changes: Vec<(&Change, Arc<Transaction>)>) {
+    /// Judges what has come of the transaction, and the rest of it as it comes. What that will do to the tables that
+    /// policies read is in the database already, so it is read from there.
+    async fn stream(&mut self) {
+        if let Some(transaction) = &self.transaction
+            && !self.held.streams
+        {
+            self.held.streams = true;
+            self.roster.relations.invalidate_all(Some(transaction.xid));
+        }
+        self.flush().await;
+    }
+
+    /// Judges and delivers the changes held.
+    async fn flush(&mut self) {
+        let changes = self.held.take();
+        let Some(transaction) = self.transaction.clone() else {
+            return;
+        };
+        if !self.held.streams {
+            self.mark(&changes, transaction.xid);
+        }
+        if changes.iter().any(|change| self.interests(change)) {
+            self.refresh(transaction.xid).await;
+        } else if self.roster.relations.lags() {
+            self.roster.relations.refresh(&self.reader, None).await;
+        }
         let mut rest = changes.as_slice();
         while !rest.is_empty() {
-            let (taken, pressed) = self.assess_and_deliver(rest).await;
+            let (taken, pressed) = self.assess_and_deliver(rest, &transaction).await;
             self.headway.notify_one();
             self.courtesy.wait(pressed).await;
             rest = rest.get(taken..).unwrap_or_default();
         }
     }
 
+    /// What the changes mean for what policies read: all of them, before the first of their rows is judged.
+    fn mark(&mut self, changes: &[Change], xid: u32) {
+        for change in changes {
+            for table in self.snapshot.watched.tables(&change.table) {
+                self.roster.relations.changed(table, change, xid);
+            }
+        }
+    }
+
+    /// Somebody may be subscribed to this.
+    fn interests(&self, change: &Change) -> bool {
+        let table = self.snapshot.catalog.tables.get(&change.table);
+        table.is_some_and(|table| self.roster.index.table(table.oid).is_some())
+    }
+
+    /// Reads again what is out of date.
+    pub(super) async fn refresh(&mut self, xid: u32) {
+        while self.roster.relations.stale() {
+            let changed = self.roster.relations.refresh(&self.reader, Some(xid)).await;
+            tracing::debug!(
+                relations = changed.len(),
+                "subqueries of policies were read again"
+            );
+            self.headway.notify_one();
+        }
+    }
+
     /// Takes as many changes as raise a bounded number of questions; returns how many (at least one), and the lanes
     /// whose outboxes are filling up.
-    async fn assess_and_deliver(&self, changes: &[(&Change, Arc<Transaction>)]) -> (usize, Vec<Lane>) {
+    async fn assess_and_deliver(&self, changes: &[Change], transaction: &Transaction) -> (usize, Vec<Lane>) {
         let mut assessor = Assessor {
             snapshot: &self.snapshot,
             roster: &self.roster,
@@ -167,7 +235,7 @@ impl Pump {
             works: Vec::new(),
         };
         let mut taken = 0;
-        for (change, transaction) in changes {
+        for change in changes {
             assessor.add(change, transaction);
             taken += 1;
             if assessor.questions.len() >= MAX_QUESTIONS {

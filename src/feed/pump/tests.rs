@@ -1,15 +1,22 @@
+mod transactions;
+
 use super::*;
 use crate::change::{Action, Layout, LayoutColumn, RowBuilder};
 use crate::feed::{Style, UnjudgedDeletes};
 use crate::hub::{Bounds, Lane, Outbox};
 use crate::policy::Judge;
 use crate::postgres::testing::Cluster;
-use crate::postgres::{Connection, PoolOptions, Session};
+use crate::postgres::{Connection, InstallOptions, PoolOptions, Session, install};
 use crate::protocol::{Binding, EventFilter, Select, Version};
 
 /// A pump on a database with the published table `t(a, b, id)`, and a connection that changes it.
 async fn pump() -> (Pump, Connection) {
-    let (name, db) = Cluster::shared().database().await;
+    let (name, mut db) = Cluster::shared().database().await;
+    let options = InstallOptions {
+        create_roles: false,
+        ..InstallOptions::default()
+    };
+    install(&mut db, &options).await.expect("the functions");
     db.batch_execute(
         "create table t (a int, b int, id int primary key); create publication p for table t;
          do $$ begin create role pump_reader; create role pump_other;

@@ -1,0 +1,212 @@
+//! The tables whose changes matter although nobody may be subscribed to them: policies read them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::change::TableName;
+use crate::postgres::catalog::{Catalog, RelationKind, ReplicaIdentity, Table};
+
+/// Tables that policies read and that can be followed, by the names their rows have in the stream. Made from the
+/// catalog alone, so that subscriptions never change what is streamed.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    names: HashMap<TableName, Vec<Arc<Table>>>,
+    oids: HashSet<u32>,
+}
+
+impl Watched {
+    pub(super) fn new(catalog: &Catalog) -> Self {
+        let mut watched = Self::default();
+        let read = read(catalog);
+        for table in catalog.tables.values().chain(catalog.others.values()) {
+            let stored = stored_in(table);
+            if !read.contains(&table.oid) || !stored.iter().all(|name| can_follow(name, table, catalog)) {
+                continue;
+            }
+            watched.oids.insert(table.oid);
+            for name in stored {
+                watched
+                    .names
+                    .entry(name.clone())
+                    .or_default()
+                    .push(Arc::clone(table));
+            }
+        }
+        watched
+    }
+
+    /// The tables that a row of this name in the stream belongs to: its own, and those above it.
+    pub(super) fn tables(&self, name: &TableName) -> &[Arc<Table>] {
+        self.names.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &TableName> {
+        self.names.keys()
+    }
+
+    pub(super) fn oids(&self) -> &HashSet<u32> {
+        &self.oids
+    }
+}
+
+/// Every table that some policy reads, itself or through a function.
+fn read(catalog: &Catalog) -> HashSet<u32> {
+    let tables = catalog.tables.values().chain(catalog.others.values());
+    let policies = tables.flat_map(|table| table.policies.iter().chain(&table.file_policies));
+    let bodies = catalog.functions.values().filter_map(|f| f.body.as_ref());
+    policies
+        .flat_map(|policy| &policy.relations)
+        .chain(bodies.flat_map(|body| &body.relations))
+        .chain(catalog.others.keys())
+        .copied()
+        .collect()
+}
+
+fn stored_in(table: &Table) -> &[TableName] {
+    match table.stored_in.as_slice() {
+        [] => std::slice::from_ref(&table.name),
+        names => names,
+    }
+}
+
+/// Whether all changes of the rows stored under this name come down the stream. The plugin leaves out UPDATE and DELETE
+/// of tables without a replica identity, so that has to be known: of the table itself, or of a part that is in the
+/// catalog, too.
+fn can_follow(name: &TableName, table: &Table, catalog: &Catalog) -> bool {
+    let part = || {
+        let published = catalog.tables.get(name);
+        published.or_else(|| catalog.others.values().find(|other| other.name == *name))
+    };
+    let stored = if table.name == *name {
+        Some(table)
+    } else {
+        part().map(AsRef::as_ref)
+    };
+    table.kind == RelationKind::Table
+        && stored.is_some_and(|stored| {
+            stored.kind == RelationKind::Table
+                && match stored.replica_identity {
+                    ReplicaIdentity::Full => true,
+                    ReplicaIdentity::Default => !stored.primary_key.is_empty(),
+                    // The index may be gone.
+                    ReplicaIdentity::Index | ReplicaIdentity::Nothing => false,
+                }
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::catalog::{Policy, Published};
+
+    fn table(oid: u32, name: &str, stored_in: &[&str]) -> Table {
+        Table {
+            oid,
+            name: TableName::new("public", name),
+            columns: Vec::new(),
+            primary_key: vec![0],
+            replica_identity: ReplicaIdentity::Default,
+            rls: false,
+            force_rls: false,
+            published: Published {
+                insert: true,
+                update: true,
+                delete: true,
+            },
+            policies: Vec::new(),
+            file_policies: Vec::new(),
+            kind: RelationKind::Table,
+            stored_in: stored_in
+                .iter()
+                .map(|name| TableName::new("public", name))
+                .collect(),
+        }
+    }
+
+    fn catalog(published: Vec<Table>, others: Vec<Table>) -> Catalog {
+        let named = |table: Table| (table.name.clone(), Arc::new(table));
+        let numbered = |table: Table| (table.oid, Arc::new(table));
+        Catalog {
+            tables: published.into_iter().map(named).collect(),
+            others: others.into_iter().map(numbered).collect(),
+            ..Catalog::default()
+        }
+    }
+
+    fn reading(table: Table, relations: &[u32]) -> Table {
+        let policy = Policy {
+            name: "p".to_owned(),
+            permissive: true,
+            roles: vec![0],
+            using: None,
+            columns: Vec::new(),
+            whole_row: false,
+            relations: relations.to_vec(),
+            functions: Vec::new(),
+        };
+        Table {
+            policies: vec![policy],
+            ..table
+        }
+    }
+
+    fn sorted(watched: &Watched) -> Vec<u32> {
+        let mut oids: Vec<u32> = watched.oids().iter().copied().collect();
+        oids.sort_unstable();
+        oids
+    }
+
+    #[test]
+    fn published_tables_are_watched_if_policies_read_them() {
+        let published = vec![
+            reading(table(1, "a", &["a"]), &[2]),
+            table(2, "b", &["b"]),
+            table(3, "c", &["c"]),
+        ];
+        let watched = Watched::new(&catalog(published, vec![table(4, "d", &["d"])]));
+        assert_eq!(sorted(&watched), [2, 4]);
+    }
+
+    #[test]
+    fn a_partitions_rows_are_its_own_and_its_roots() {
+        let root = table(5, "root", &["north", "south"]);
+        let north = table(6, "north", &["north"]);
+        let south = table(7, "south", &["south"]);
+        let all = vec![root.clone(), north.clone(), south];
+        let watched = Watched::new(&catalog(Vec::new(), all));
+        let mut of_north: Vec<u32> = watched
+            .tables(&TableName::new("public", "north"))
+            .iter()
+            .map(|table| table.oid)
+            .collect();
+        of_north.sort_unstable();
+        assert_eq!(of_north, [5, 6]);
+        assert!(watched.tables(&TableName::new("public", "root")).is_empty());
+        // Of a part that is not known, no one can say whether its changes come.
+        assert_eq!(
+            sorted(&Watched::new(&catalog(Vec::new(), vec![root, north]))),
+            [6]
+        );
+    }
+
+    #[test]
+    fn tables_whose_changes_do_not_all_come_are_not_watched() {
+        let with = |identity, keyed: bool, kind| Table {
+            replica_identity: identity,
+            primary_key: if keyed { vec![0] } else { Vec::new() },
+            kind,
+            ..table(8, "e", &["e"])
+        };
+        for (table, expected) in [
+            (with(ReplicaIdentity::Full, false, RelationKind::Table), true),
+            (with(ReplicaIdentity::Default, true, RelationKind::Table), true),
+            (with(ReplicaIdentity::Default, false, RelationKind::Table), false),
+            (with(ReplicaIdentity::Nothing, true, RelationKind::Table), false),
+            (with(ReplicaIdentity::Full, true, RelationKind::Other), false),
+        ] {
+            let watched = Watched::new(&catalog(Vec::new(), vec![table.clone()]));
+            assert_eq!(!watched.oids().is_empty(), expected, "{table:?}");
+            assert_eq!(watched.names().count(), usize::from(expected));
+        }
+    }
+}

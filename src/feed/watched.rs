@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::change::TableName;
-use crate::postgres::catalog::{Catalog, RelationKind, ReplicaIdentity, Table};
+use crate::postgres::catalog::{Catalog, RelationKind, Table};
 
 /// Tables that policies read and that can be followed, by the names their rows have in the stream. Made from the
 /// catalog alone, so that subscriptions never change what is streamed.
@@ -19,12 +19,11 @@ impl Watched {
         let mut watched = Self::default();
         let read = read(catalog);
         for table in catalog.tables.values().chain(catalog.others.values()) {
-            let stored = stored_in(table);
-            if !read.contains(&table.oid) || !stored.iter().all(|name| can_follow(name, table, catalog)) {
+            if !read.contains(&table.oid) || table.kind != RelationKind::Table {
                 continue;
             }
             watched.oids.insert(table.oid);
-            for name in stored {
+            for name in stored_in(table) {
                 watched
                     .names
                     .entry(name.clone())
@@ -69,35 +68,10 @@ fn stored_in(table: &Table) -> &[TableName] {
     }
 }
 
-/// Whether all changes of the rows stored under this name come down the stream. The plugin leaves out UPDATE and DELETE
-/// of tables without a replica identity, so that has to be known: of the table itself, or of a part that is in the
-/// catalog, too.
-fn can_follow(name: &TableName, table: &Table, catalog: &Catalog) -> bool {
-    let part = || {
-        let published = catalog.tables.get(name);
-        published.or_else(|| catalog.others.values().find(|other| other.name == *name))
-    };
-    let stored = if table.name == *name {
-        Some(table)
-    } else {
-        part().map(AsRef::as_ref)
-    };
-    table.kind == RelationKind::Table
-        && stored.is_some_and(|stored| {
-            stored.kind == RelationKind::Table
-                && match stored.replica_identity {
-                    ReplicaIdentity::Full => true,
-                    ReplicaIdentity::Default => !stored.primary_key.is_empty(),
-                    // The index may be gone.
-                    ReplicaIdentity::Index | ReplicaIdentity::Nothing => false,
-                }
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::catalog::{Policy, Published};
+    use crate::postgres::catalog::{Policy, Published, ReplicaIdentity};
 
     fn table(oid: u32, name: &str, stored_in: &[&str]) -> Table {
         Table {
@@ -172,8 +146,7 @@ mod tests {
         let root = table(5, "root", &["north", "south"]);
         let north = table(6, "north", &["north"]);
         let south = table(7, "south", &["south"]);
-        let all = vec![root.clone(), north.clone(), south];
-        let watched = Watched::new(&catalog(Vec::new(), all));
+        let watched = Watched::new(&catalog(Vec::new(), vec![root, north, south]));
         let mut of_north: Vec<u32> = watched
             .tables(&TableName::new("public", "north"))
             .iter()
@@ -182,31 +155,16 @@ mod tests {
         of_north.sort_unstable();
         assert_eq!(of_north, [5, 6]);
         assert!(watched.tables(&TableName::new("public", "root")).is_empty());
-        // Of a part that is not known, no one can say whether its changes come.
-        assert_eq!(
-            sorted(&Watched::new(&catalog(Vec::new(), vec![root, north]))),
-            [6]
-        );
     }
 
     #[test]
     fn tables_whose_changes_do_not_all_come_are_not_watched() {
-        let with = |identity, keyed: bool, kind| Table {
-            replica_identity: identity,
-            primary_key: if keyed { vec![0] } else { Vec::new() },
-            kind,
+        let view = Table {
+            kind: RelationKind::Other,
             ..table(8, "e", &["e"])
         };
-        for (table, expected) in [
-            (with(ReplicaIdentity::Full, false, RelationKind::Table), true),
-            (with(ReplicaIdentity::Default, true, RelationKind::Table), true),
-            (with(ReplicaIdentity::Default, false, RelationKind::Table), false),
-            (with(ReplicaIdentity::Nothing, true, RelationKind::Table), false),
-            (with(ReplicaIdentity::Full, true, RelationKind::Other), false),
-        ] {
-            let watched = Watched::new(&catalog(Vec::new(), vec![table.clone()]));
-            assert_eq!(!watched.oids().is_empty(), expected, "{table:?}");
-            assert_eq!(watched.names().count(), usize::from(expected));
-        }
+        let watched = Watched::new(&catalog(Vec::new(), vec![view]));
+        assert!(watched.oids().is_empty());
+        assert_eq!(watched.names().count(), 0);
     }
 }

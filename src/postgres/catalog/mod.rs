@@ -158,8 +158,8 @@ pub struct Table {
 pub enum RelationKind {
     /// An ordinary or partitioned table.
     Table,
-    /// A view, a foreign table, or anything else whose contents do not come down the stream. Unlogged and temporary
-    /// tables too.
+    /// A view, a foreign table, or anything else whose changes do not all come down the stream: unlogged and temporary
+    /// tables too, and tables of which a part has no replica identity.
     Other,
 }
 

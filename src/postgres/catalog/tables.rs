@@ -69,7 +69,8 @@ async fn with_details(
 }
 
 /// Rows of a partitioned table are in its partitions, those of another one in itself and in what inherits from it. If
-/// any of these does not come down the stream, the table as a whole does not.
+/// any of these does not come down the stream, the table as a whole does not: the plugin leaves out every UPDATE and
+/// DELETE of a relation that has no replica identity (manual, "ALTER TABLE", `REPLICA IDENTITY`), in silence.
 async fn read_storage(
     transaction: &Transaction<'_>,
     oids: &[u32],
@@ -84,7 +85,11 @@ async fn read_storage(
                  SELECT b.root, i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid
              )
              SELECT b.root, n.nspname::text AS schema, c.relname::text AS name,
-                    c.relkind = 'r' AND c.relpersistence = 'p' AS streams
+                    c.relkind = 'r' AND c.relpersistence = 'p' AND (c.relreplident = 'f' OR EXISTS (
+                        SELECT FROM pg_catalog.pg_index x
+                         WHERE x.indrelid = c.oid AND x.indisvalid AND x.indimmediate
+                           AND CASE c.relreplident WHEN 'd' THEN x.indisprimary
+                                                   WHEN 'i' THEN x.indisreplident END)) AS streams
                FROM below b
                JOIN pg_catalog.pg_class c ON c.oid = b.oid
                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

@@ -297,19 +297,31 @@ async fn what_does_not_come_down_the_stream_is_known() {
     let (_, mut db) = Cluster::shared().database().await;
     let catalog = read(
         &mut db,
-        "CREATE TABLE plain (id int); CREATE UNLOGGED TABLE fleeting (id int); CREATE VIEW seen AS SELECT * FROM plain;
+        "CREATE TABLE plain (id int PRIMARY KEY); CREATE UNLOGGED TABLE fleeting (id int); CREATE VIEW seen AS SELECT * FROM plain;
          CREATE MATERIALIZED VIEW kept AS SELECT * FROM plain;
-         CREATE TABLE parts (id int) PARTITION BY RANGE (id);
+         CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id);
          CREATE TABLE part_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
          CREATE TABLE part_2 PARTITION OF parts FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (id);
          CREATE TABLE part_2_a PARTITION OF part_2 FOR VALUES FROM (10) TO (15);
          CREATE TABLE base (id int); CREATE TABLE heir () INHERITS (base); CREATE TABLE heir_of_heir () INHERITS (heir);
+         ALTER TABLE base REPLICA IDENTITY FULL; ALTER TABLE heir REPLICA IDENTITY FULL;
+         ALTER TABLE heir_of_heir REPLICA IDENTITY FULL;
+         CREATE TABLE keyless (id int); CREATE TABLE silent (id int PRIMARY KEY); ALTER TABLE silent REPLICA IDENTITY NOTHING;
+         CREATE TABLE late (id int PRIMARY KEY DEFERRABLE);
+         CREATE TABLE gone (id int NOT NULL); CREATE UNIQUE INDEX of_gone ON gone (id);
+         ALTER TABLE gone REPLICA IDENTITY USING INDEX of_gone; DROP INDEX of_gone;
+         CREATE TABLE chosen (id int NOT NULL); CREATE UNIQUE INDEX of_chosen ON chosen (id);
+         ALTER TABLE chosen REPLICA IDENTITY USING INDEX of_chosen;
+         CREATE TABLE mute (id int PRIMARY KEY) PARTITION BY RANGE (id);
+         CREATE TABLE mute_1 PARTITION OF mute FOR VALUES FROM (0) TO (10); ALTER TABLE mute_1 REPLICA IDENTITY NOTHING;
          CREATE FUNCTION told() RETURNS bool LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM pg_auth_members)';
          CREATE TABLE mixed (id int); CREATE UNLOGGED TABLE mixed_heir () INHERITS (mixed);
          CREATE TABLE t (id int PRIMARY KEY);
          CREATE POLICY a ON t USING (
              id IN (SELECT id FROM plain) OR id IN (SELECT id FROM fleeting) OR id IN (SELECT id FROM seen)
              OR id IN (SELECT id FROM kept) OR id IN (SELECT id FROM parts) OR id IN (SELECT id FROM base)
+             OR id IN (SELECT id FROM keyless) OR id IN (SELECT id FROM silent) OR id IN (SELECT id FROM late)
+             OR id IN (SELECT id FROM gone) OR id IN (SELECT id FROM chosen) OR id IN (SELECT id FROM mute)
              OR id IN (SELECT id FROM mixed) OR EXISTS (SELECT FROM pg_catalog.pg_roles) OR told());
          CREATE PUBLICATION p FOR TABLE t;",
     )
@@ -322,6 +334,12 @@ async fn what_does_not_come_down_the_stream_is_known() {
         ("parts", RelationKind::Table, vec!["part_1", "part_2_a"]),
         ("base", RelationKind::Table, vec!["base", "heir", "heir_of_heir"]),
         ("mixed", RelationKind::Other, vec!["mixed", "mixed_heir"]),
+        ("keyless", RelationKind::Other, vec!["keyless"]),
+        ("silent", RelationKind::Other, vec!["silent"]),
+        ("late", RelationKind::Other, vec!["late"]),
+        ("gone", RelationKind::Other, vec!["gone"]),
+        ("chosen", RelationKind::Table, vec!["chosen"]),
+        ("mute", RelationKind::Other, vec!["mute_1"]),
         ("pg_roles", RelationKind::Other, vec!["pg_roles"]),
         ("pg_auth_members", RelationKind::Other, vec!["pg_auth_members"]),
     ] {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Datum, Evaluated, Ty, dates, jsons, patterns, texts, values};
+use crate::postgres::catalog::{Column, DefaultCollation};
 
 /// How text is compared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +18,30 @@ pub enum Collation {
     /// One that calls different bytes equal.
     Nondeterministic,
 }
+
+impl Collation {
+    /// That of a column.
+    pub fn of(column: &Column, default: DefaultCollation) -> Self {
+        // Of another encoding nothing is known here.
+        if default == DefaultCollation::Foreign {
+            return Self::Nondeterministic;
+        }
+        if column.type_oid == NAME {
+            return Self::C;
+        }
+        match (&column.collation, column.deterministic, default) {
+            (_, false, _) => Self::Nondeterministic,
+            (Some(name), ..) if matches!(&**name, r#"pg_catalog."C""# | r#"pg_catalog."POSIX""#) => Self::C,
+            (Some(name), ..) => Self::Named(Arc::clone(name)),
+            (None, _, DefaultCollation::C) => Self::C,
+            (None, _, DefaultCollation::Plain) => Self::Default,
+            (None, _, DefaultCollation::Turkic | DefaultCollation::Foreign) => Self::Named("default".into()),
+        }
+    }
+}
+
+/// `name` has a collation of its own, C, whatever the database's is.
+const NAME: u32 = 19;
 
 /// What an operator, function or cast does.
 pub type Call = Arc<dyn Fn(&[Option<Datum>]) -> Evaluated + Send + Sync>;

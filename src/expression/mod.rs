@@ -22,6 +22,7 @@ mod patterns;
 #[cfg(test)]
 mod probe;
 mod relation;
+mod row;
 mod stop;
 mod texts;
 mod ty;
@@ -35,5 +36,6 @@ pub use json::Json;
 pub use jsons::{Set, set};
 pub use node::{Comparison, Context, ElementTest, Expr, Is, Node};
 pub use relation::Relation;
+pub use row::{ColumnTypes, RowView, column_types};
 pub use stop::{Evaluated, Stop};
 pub use ty::{EnumTy, Ty};

@@ -7,15 +7,17 @@ use super::payload::{Old, Problem};
 use super::roster::Roster;
 use super::{Settings, UnjudgedDeletes};
 use crate::change::{Action, Change, Row, Transaction, Value};
-use crate::policy::{Failure, Question, Verdict};
+use crate::expression::RowView;
+use crate::policy::{Class, Decision, Failure, Question, Verdict};
 use crate::postgres::catalog::{Access, Policy, RowAccess, Table};
-use crate::subscription::{Class, Member};
+use crate::predicate::Condition;
+use crate::subscription::{Member, Slot};
 
 /// One change and those who could get it.
 pub(super) struct Work<'a> {
     pub(super) change: &'a Change,
     pub(super) transaction: &'a Transaction,
-    pub(super) table: &'a Table,
+    pub(super) table: &'a Arc<Table>,
     pub(super) groups: Vec<Group<'a>>,
 }
 
@@ -28,8 +30,20 @@ pub(super) struct Group<'a> {
 enum Show {
     /// Nothing to ask: they get this instead of a row.
     Problem(Problem),
-    /// The row if the verdict at this index allows it.
-    Row { verdict: usize, old: OldRow },
+    /// The row, if it may be shown.
+    Row { verdict: Judgement, old: OldRow },
+    /// As `Row`, and told as what it is for them if the old row could not be seen, or the new one cannot.
+    Transition {
+        new: Judgement,
+        before: Judgement,
+        old: OldRow,
+    },
+}
+
+enum Judgement {
+    Known(Verdict),
+    /// By the verdict at this index.
+    Asked(usize),
 }
 
 #[derive(Clone, Copy)]
@@ -41,32 +55,68 @@ enum OldRow {
 }
 
 /// What a group gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Row(Old),
+    /// The new row, which they could not see before.
+    Entered,
+    /// The key of the old row: they can no longer see it.
+    Left,
     Problem(Problem),
+}
+
+impl Outcome {
+    /// What an action is for those who get this.
+    pub(super) fn action(self, action: Action) -> Action {
+        match self {
+            Self::Entered => Action::Insert,
+            Self::Left => Action::Delete,
+            Self::Row(_) | Self::Problem(_) => action,
+        }
+    }
 }
 
 impl Group<'_> {
     /// What the verdicts come to; `None` for nothing.
     pub(super) fn outcome(&self, verdicts: &[Verdict]) -> Option<Outcome> {
-        let (verdict, old) = match self.show {
-            Show::Problem(problem) => return Some(Outcome::Problem(problem)),
-            Show::Row { verdict, old } => (verdict, old),
-        };
-        match verdicts.get(verdict)? {
-            Verdict::Deny => None,
-            Verdict::Failed(Failure::Raised(_) | Failure::MissingColumn(_)) => {
-                Some(Outcome::Problem(Problem::Policy))
+        match &self.show {
+            Show::Problem(problem) => Some(Outcome::Problem(*problem)),
+            Show::Row { verdict, old } => row(verdict.of(verdicts)?, *old, verdicts),
+            Show::Transition { new, before, old } => {
+                let saw = before.of(verdicts) == Some(&Verdict::Allow);
+                match (saw, new.of(verdicts)?) {
+                    (true, Verdict::Deny) => Some(Outcome::Left),
+                    (false, Verdict::Allow) => Some(Outcome::Entered),
+                    (_, verdict) => row(verdict, *old, verdicts),
+                }
             }
-            Verdict::Failed(Failure::Timeout | Failure::Unavailable(_)) => {
-                Some(Outcome::Problem(Problem::Unavailable))
-            }
-            Verdict::Allow => Some(Outcome::Row(match old {
-                OldRow::Fixed(old) => old,
-                OldRow::Judged(old) if verdicts.get(old) == Some(&Verdict::Allow) => Old::Carried,
-                OldRow::Judged(_) => Old::UnchangedKey,
-            })),
         }
+    }
+}
+
+impl Judgement {
+    fn of<'v>(&'v self, verdicts: &'v [Verdict]) -> Option<&'v Verdict> {
+        match self {
+            Self::Known(verdict) => Some(verdict),
+            Self::Asked(index) => verdicts.get(*index),
+        }
+    }
+}
+
+fn row(verdict: &Verdict, old: OldRow, verdicts: &[Verdict]) -> Option<Outcome> {
+    match verdict {
+        Verdict::Deny => None,
+        Verdict::Failed(Failure::Raised(_) | Failure::MissingColumn(_)) => {
+            Some(Outcome::Problem(Problem::Policy))
+        }
+        Verdict::Failed(Failure::Timeout | Failure::Unavailable(_)) => {
+            Some(Outcome::Problem(Problem::Unavailable))
+        }
+        Verdict::Allow => Some(Outcome::Row(match old {
+            OldRow::Fixed(old) => old,
+            OldRow::Judged(old) if verdicts.get(old) == Some(&Verdict::Allow) => Old::Carried,
+            OldRow::Judged(_) => Old::UnchangedKey,
+        })),
     }
 }
 
@@ -75,7 +125,12 @@ pub(super) struct Assessor<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) roster: &'a Roster,
     pub(super) settings: &'a Settings,
+    /// Microseconds since 2000-01-01 UTC.
+    pub(super) now: i64,
+    /// What only Postgres can say.
     pub(super) questions: Vec<Question<'a>>,
+    /// Verdicts that needed no question, for the count.
+    pub(super) known: Vec<Verdict>,
     pub(super) works: Vec<Work<'a>>,
 }
 
@@ -85,6 +140,17 @@ static UNRESTRICTED: Access = Access {
     rows: RowAccess::Unrestricted,
     files: RowAccess::Unrestricted,
 };
+
+/// One change on its way through the slots.
+struct Case<'v, 'a> {
+    change: &'a Change,
+    transaction: &'a Transaction,
+    table: &'a Table,
+    /// The row that decides: the new one, of a DELETE the old one.
+    row: &'v RowView<'a>,
+    /// What the WAL has of the old row of an UPDATE.
+    old: Option<&'v RowView<'a>>,
+}
 
 impl<'a> Assessor<'a> {
     /// Adds a change, with the questions it raises.
@@ -103,16 +169,21 @@ impl<'a> Assessor<'a> {
         let Some(row) = row.filter(|_| published(table, change.action)) else {
             return;
         };
+        let row = RowView::new(table, &subscriptions.types, row);
+        let old = change.old.as_ref().filter(|_| change.action == Action::Update);
+        let old = old.map(|old| RowView::new(table, &subscriptions.types, old));
+        let case = Case {
+            change,
+            transaction,
+            table,
+            row: &row,
+            old: old.as_ref(),
+        };
+        let mut rows = vec![&row];
+        rows.extend(old.as_ref().filter(|_| subscriptions.wants_transitions()));
         let mut groups = Vec::new();
-        for class in subscriptions.classes() {
-            let access = self
-                .snapshot
-                .roles
-                .get(&class.claims.role)
-                .and_then(|role| role.tables.get(&table.oid));
-            if let Some(access) = access {
-                self.class(class, access, table, (change, transaction), row, &mut groups);
-            }
+        for slot in subscriptions.candidates(&rows) {
+            self.slot(slot, &case, &mut groups);
         }
         if !groups.is_empty() {
             self.works.push(Work {
@@ -124,97 +195,176 @@ impl<'a> Assessor<'a> {
         }
     }
 
-    fn class(
-        &mut self,
-        class: &'a Class,
-        access: &'a Access,
-        table: &'a Arc<Table>,
-        (change, transaction): (&'a Change, &'a Transaction),
-        row: &'a Row,
-        groups: &mut Vec<Group<'a>>,
-    ) {
-        if change.action != Action::Delete
-            && let Some(problem) = key_problem(table, access)
+    fn slot(&mut self, slot: &'a Slot, case: &Case<'_, 'a>, groups: &mut Vec<Group<'a>>) {
+        let action = case.change.action;
+        // With an old row, transitions decide for themselves what it is that they want.
+        let apart = |member: &Member| member.transitions && case.old.is_some();
+        let mut members: Vec<&Member> = slot
+            .members
+            .iter()
+            .filter(|member| member.wants(action) && !apart(member))
+            .collect();
+        if action != Action::Delete
+            && let Some(problem) = key_problem(case.table, &slot.class.rule.access)
         {
-            let members: Vec<_> = class.members(change.action).collect();
+            members.extend(slot.members.iter().filter(|member| apart(member)));
             if !members.is_empty() {
-                groups.push(Group {
-                    members,
-                    show: Show::Problem(problem),
-                });
+                let show = Show::Problem(problem);
+                groups.push(Group { members, show });
             }
             return;
         }
-        for (residual, mut members) in class.candidates(table, row, change.action) {
-            // Nothing of the row may be read: then not even that there was one is told.
-            members.retain(|member| member.columns.contains(&true));
-            if members.is_empty() {
-                continue;
-            }
-            let question = Question {
-                claims: &class.claims,
-                access,
-                table,
-                row,
-                transaction,
-                residual,
+        // Nothing of the row may be read: then not even that there was one is told.
+        let readable = |member: &&Member| member.columns.contains(&true);
+        members.retain(readable);
+        if let (false, Some(filter)) = (members.is_empty(), slot.filter(case.row)) {
+            let show = match action {
+                Action::Delete => self.delete(&slot.class, filter, case),
+                _ => self.upsert(&slot.class, filter, case),
             };
-            let show = match change.action {
-                Action::Delete => self.delete(question),
-                _ => self.upsert(question, change),
-            };
-            if let Some(show) = show {
-                groups.push(Group { members, show });
-            }
+            groups.extend(show.map(|show| Group { members, show }));
+        }
+        let members: Vec<_> = slot
+            .members
+            .iter()
+            .filter(|member| apart(member))
+            .filter(readable)
+            .collect();
+        if let (false, Some(old)) = (members.is_empty(), case.old) {
+            let show = self.transition(slot, old, case);
+            groups.extend(show.map(|show| Group { members, show }));
         }
     }
 
-    fn ask(&mut self, question: Question<'a>) -> usize {
-        self.questions.push(question);
-        self.questions.len() - 1
+    fn transition(&mut self, slot: &'a Slot, old: &RowView<'a>, case: &Case<'_, 'a>) -> Option<Show> {
+        let new = self.seen(slot, case.row, case);
+        let before = self.seen(slot, old, case);
+        let hidden = |judgement: &Judgement| matches!(judgement, Judgement::Known(Verdict::Deny));
+        if hidden(&new) && hidden(&before) {
+            return None;
+        }
+        let shown = if slot.class.is_restricted(case.table) {
+            self.old(&slot.class, old, case)
+        } else {
+            OldRow::Fixed(Old::Carried)
+        };
+        Some(Show::Transition {
+            new,
+            before,
+            old: shown,
+        })
     }
 
-    fn upsert(&mut self, question: Question<'a>, change: &'a Change) -> Option<Show> {
-        let restricted = question.access.restrictions(question.table).next().is_some();
-        let mut old = OldRow::Fixed(Old::Carried);
-        if let Some(row) = change.old.as_ref().filter(|_| restricted) {
-            let before = Question {
-                row,
-                residual: Vec::new(),
-                ..question.clone()
-            };
-            if judgeable(&before) || reaches_past_key(question.table, row) {
-                old = OldRow::Judged(self.ask(before));
-            } else if self.settings.unjudged_deletes == UnjudgedDeletes::Deny {
-                old = OldRow::Fixed(Old::UnchangedKey);
-            }
+    /// Whether a row passes both filter and policies.
+    fn seen(&mut self, slot: &'a Slot, row: &RowView<'a>, case: &Case<'_, 'a>) -> Judgement {
+        let Some(filter) = slot.filter(row) else {
+            return Judgement::Known(Verdict::Deny);
+        };
+        let decision = slot
+            .class
+            .decide(case.table, row, &self.roster.relations, self.now);
+        self.judgement(&slot.class, decision, (row.row(), filter), case)
+    }
+
+    fn upsert(&mut self, class: &'a Class, filter: Vec<&'a Condition>, case: &Case<'_, 'a>) -> Option<Show> {
+        let verdict = class.decide(case.table, case.row, &self.roster.relations, self.now);
+        if verdict == Decision::Known(Verdict::Deny) {
+            self.known.push(Verdict::Deny);
+            return None;
         }
+        let old = match case.old.filter(|_| class.is_restricted(case.table)) {
+            Some(old) => self.old(class, old, case),
+            None => OldRow::Fixed(Old::Carried),
+        };
         Some(Show::Row {
-            verdict: self.ask(question),
+            verdict: self.judgement(class, verdict, (case.row.row(), filter), case),
             old,
         })
     }
 
-    fn delete(&mut self, question: Question<'a>) -> Option<Show> {
-        if judgeable(&question) {
-            return Some(Show::Row {
-                verdict: self.ask(question),
-                old: OldRow::Fixed(Old::Carried),
-            });
-        }
-        // A role without any permissive policy sees no row of this table, so it is not told of this one either.
-        let mut restrictions = question.access.restrictions(question.table);
-        if restrictions.any(|by| by.denies_all()) || self.settings.unjudged_deletes == UnjudgedDeletes::Deny {
+    /// How much of the old row of an UPDATE is shown to those who may see the new one.
+    fn old(&mut self, class: &'a Class, old: &RowView<'a>, case: &Case<'_, 'a>) -> OldRow {
+        let key_only = || match self.settings.unjudged_deletes {
+            UnjudgedDeletes::Deny => Old::UnchangedKey,
+            UnjudgedDeletes::Key => Old::Carried,
+        };
+        let reaches_past_key = reaches_past_key(case.table, old.row());
+        OldRow::Fixed(
+            match class.decide(case.table, old, &self.roster.relations, self.now) {
+                Decision::Known(Verdict::Allow) => Old::Carried,
+                Decision::Known(Verdict::Failed(Failure::MissingColumn(_))) if !reaches_past_key => {
+                    key_only()
+                }
+                Decision::Known(_) => Old::UnchangedKey,
+                Decision::Ask if reaches_past_key || judgeable(class, case.table, old.row()) => {
+                    return OldRow::Judged(self.ask(class, &class.rule.access, old.row(), Vec::new(), case));
+                }
+                Decision::Ask => key_only(),
+            },
+        )
+    }
+
+    fn delete(&mut self, class: &'a Class, filter: Vec<&'a Condition>, case: &Case<'_, 'a>) -> Option<Show> {
+        let decision = match class.decide(case.table, case.row, &self.roster.relations, self.now) {
+            Decision::Ask if !judgeable(class, case.table, case.row.row()) => None,
+            Decision::Known(Verdict::Failed(Failure::MissingColumn(_))) => None,
+            Decision::Known(Verdict::Deny) => {
+                self.known.push(Verdict::Deny);
+                return None;
+            }
+            decision => Some(decision),
+        };
+        let old = if decision.is_some() {
+            Old::Carried
+        } else {
+            Old::Key
+        };
+        if decision.is_none() && self.settings.unjudged_deletes == UnjudgedDeletes::Deny {
             return None;
         }
-        let question = Question {
-            access: &UNRESTRICTED,
-            ..question
-        };
+        let decision = decision.unwrap_or(Decision::Known(Verdict::Allow));
         Some(Show::Row {
-            verdict: self.ask(question),
-            old: OldRow::Fixed(Old::Key),
+            verdict: self.judgement(class, decision, (case.row.row(), filter), case),
+            old: OldRow::Fixed(old),
         })
+    }
+
+    /// Asks for what is not known yet: the policies, the rest of the filter, or both.
+    fn judgement(
+        &mut self,
+        class: &'a Class,
+        decision: Decision,
+        (row, filter): (&'a Row, Vec<&'a Condition>),
+        case: &Case<'_, 'a>,
+    ) -> Judgement {
+        let access = match decision {
+            Decision::Known(Verdict::Allow) if !filter.is_empty() => &UNRESTRICTED,
+            Decision::Known(verdict) => {
+                self.known.push(verdict.clone());
+                return Judgement::Known(verdict);
+            }
+            Decision::Ask => &class.rule.access,
+        };
+        Judgement::Asked(self.ask(class, access, row, filter, case))
+    }
+
+    fn ask(
+        &mut self,
+        class: &'a Class,
+        access: &'a Access,
+        row: &'a Row,
+        residual: Vec<&'a Condition>,
+        case: &Case<'_, 'a>,
+    ) -> usize {
+        self.questions.push(Question {
+            claims: &class.claims,
+            access,
+            table: case.table,
+            row,
+            transaction: case.transaction,
+            residual,
+        });
+        self.questions.len() - 1
     }
 }
 
@@ -246,21 +396,17 @@ fn reaches_past_key(table: &Table, old: &Row) -> bool {
     })
 }
 
-/// The old row carries every column that the policies which apply read.
-fn judgeable(question: &Question<'_>) -> bool {
-    let carries = |name: &str| !matches!(question.row.get(name), None | Some(Value::Unchanged));
+/// The row carries every column that the policies which apply read, so that Postgres can judge it.
+fn judgeable(class: &Class, table: &Table, row: &Row) -> bool {
+    let carries = |name: &str| !matches!(row.get(name), None | Some(Value::Unchanged));
     let judgeable = |policy: Option<&Policy>| {
         policy.is_some_and(|policy| {
-            let mut read = question
-                .table
-                .columns
-                .iter()
-                .filter(|column| policy.reads(column));
+            let mut read = table.columns.iter().filter(|column| policy.reads(column));
             read.all(|column| carries(&column.name))
         })
     };
-    question
-        .access
-        .restrictions(question.table)
+    let access = &class.rule.access;
+    access
+        .restrictions(table)
         .all(|by| by.permissive().chain(by.restrictive()).all(judgeable))
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::assess::{Outcome, Work};
-use super::payload::{Old, Payload, Problem};
+use super::payload::Payload;
 use super::roster::Roster;
 use super::{Style, Subscriber};
 use crate::hub::{Frame, Lane};
@@ -16,13 +16,7 @@ use crate::subscription::SubscriberId;
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct View {
     columns: Arc<[bool]>,
-    shown: Shown,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shown {
-    Row(Old),
-    Problem(Problem),
+    shown: Outcome,
 }
 
 /// One binding that gets a change.
@@ -75,12 +69,11 @@ pub(super) fn deliver<'a>(
 fn deliveries(work: &Work<'_>, verdicts: &[Verdict], views: &mut Vec<View>) -> Vec<Delivery> {
     let mut deliveries = Vec::new();
     for group in &work.groups {
-        let shown = match group.outcome(verdicts) {
-            None => continue,
-            Some(Outcome::Row(old)) => Shown::Row(old),
-            Some(Outcome::Problem(problem)) => Shown::Problem(problem),
+        let Some(shown) = group.outcome(verdicts) else {
+            continue;
         };
-        for member in &group.members {
+        let action = shown.action(work.change.action);
+        for member in group.members.iter().filter(|member| member.wants(action)) {
             let same = |view: &View| {
                 view.shown == shown
                     && (Arc::ptr_eq(&view.columns, &member.columns) || view.columns == member.columns)
@@ -150,14 +143,13 @@ impl Frames<'_> {
             return Arc::clone(data);
         }
         let data: Arc<str> = match self.views.get(view) {
-            Some(View {
-                columns,
-                shown: Shown::Row(old),
-            }) => self.payload.data(columns, *old).into(),
-            Some(View {
-                shown: Shown::Problem(problem),
-                ..
-            }) => self.payload.problem(*problem).into(),
+            Some(View { columns, shown }) => match shown {
+                Outcome::Row(old) => self.payload.data(columns, *old),
+                Outcome::Entered => self.payload.entered(columns),
+                Outcome::Left => self.payload.left(columns),
+                Outcome::Problem(problem) => self.payload.problem(*problem),
+            }
+            .into(),
             None => Arc::from("{}"),
         };
         self.data.insert(view, Arc::clone(&data));

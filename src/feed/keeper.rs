@@ -26,7 +26,7 @@ pub(super) struct Snapshot {
     pub(super) roles: HashMap<Arc<str>, Arc<RoleAccess>>,
     /// Grows with every difference.
     pub(super) generation: u64,
-    by_oid: Arc<HashMap<u32, Arc<Table>>>,
+    pub(super) by_oid: Arc<HashMap<u32, Arc<Table>>>,
     /// Tables that policies read.
     pub(super) watched: Arc<Watched>,
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::convert::Converted;
-use crate::change::{Change, Row, Value};
+use crate::change::{Action, Change, Row, Value};
 use crate::postgres::catalog::{Table, Types};
 use crate::postgres::jsonb::{self, write_string};
 
@@ -92,25 +92,15 @@ impl<'a> Payload<'a> {
 
     /// The `data` object for those who may see `visible` columns.
     pub(super) fn data(&self, visible: &[bool], old: Old) -> String {
-        let mut out = self.head();
-        out.push_str(",\"columns\":[");
-        for (i, column) in self.table.columns.iter().enumerate() {
-            let carried = piece(&self.new, i).or(piece(&self.old, i)).is_some();
-            if carried && visible.get(i).copied().unwrap_or(false) {
-                separate(&mut out, '[');
-                out.push_str("{\"name\":");
-                write_string(&column.name, &mut out);
-                out.push_str(",\"type\":");
-                write_string(&column.type_name, &mut out);
-                out.push('}');
-            }
-        }
-        out.push(']');
         let sees = |i: usize| visible.get(i).copied().unwrap_or(false);
+        let mut out = self.head(self.change.action);
+        self.columns(&mut out, |i| {
+            sees(i) && piece(&self.new, i).or(piece(&self.old, i)).is_some()
+        });
         if self.change.new.is_some() {
             self.object(&mut out, "record", &self.new, sees);
         }
-        if self.change.new.is_none() || self.change.action.as_str() == "UPDATE" {
+        if self.change.new.is_none() || self.change.action == Action::Update {
             let key = |i: usize| self.table.primary_key.contains(&i);
             self.object(&mut out, "old_record", &self.old, |i| {
                 sees(i)
@@ -121,23 +111,55 @@ impl<'a> Payload<'a> {
                     }
             });
         }
-        let _ = write!(out, ",\"commit_timestamp\":\"{}\"", timestamp(self.commit_micros));
-        out.push_str(if self.too_large {
-            ",\"errors\":[\""
-        } else {
-            ",\"errors\":null"
-        });
-        if self.too_large {
-            out.push_str(TOO_LARGE);
-            out.push_str("\"]");
+        self.foot(out)
+    }
+
+    /// The new row of an UPDATE as if it had been inserted.
+    pub(super) fn entered(&self, visible: &[bool]) -> String {
+        let sees = |i: usize| visible.get(i).copied().unwrap_or(false);
+        let mut out = self.head(Action::Insert);
+        self.columns(&mut out, |i| sees(i) && piece(&self.new, i).is_some());
+        self.object(&mut out, "record", &self.new, sees);
+        out.push_str(",\"transition\":\"enter\"");
+        self.foot(out)
+    }
+
+    /// The key of the old row of an UPDATE as if it had been deleted.
+    pub(super) fn left(&self, visible: &[bool]) -> String {
+        let sees = |i: usize| visible.get(i).copied().unwrap_or(false) && self.table.primary_key.contains(&i);
+        let mut out = self.head(Action::Delete);
+        self.columns(&mut out, |i| sees(i) && piece(&self.old, i).is_some());
+        self.object(&mut out, "old_record", &self.old, sees);
+        out.push_str(",\"transition\":\"leave\"");
+        self.foot(out)
+    }
+
+    fn columns(&self, out: &mut String, include: impl Fn(usize) -> bool) {
+        out.push_str(",\"columns\":[");
+        for (_, column) in self.table.columns.iter().enumerate().filter(|(i, _)| include(*i)) {
+            separate(out, '[');
+            out.push_str("{\"name\":");
+            write_string(&column.name, out);
+            out.push_str(",\"type\":");
+            write_string(&column.type_name, out);
+            out.push('}');
         }
-        out.push('}');
+        out.push(']');
+    }
+
+    fn foot(&self, mut out: String) -> String {
+        let _ = write!(out, ",\"commit_timestamp\":\"{}\"", timestamp(self.commit_micros));
+        if self.too_large {
+            let _ = write!(out, ",\"errors\":[\"{TOO_LARGE}\"]}}");
+        } else {
+            out.push_str(",\"errors\":null}");
+        }
         out
     }
 
     /// The `data` object for those who get no row.
     pub(super) fn problem(&self, problem: Problem) -> String {
-        let mut out = self.head();
+        let mut out = self.head(self.change.action);
         out.push_str(",\"columns\":[]");
         if self.change.new.is_some() {
             out.push_str(",\"record\":{}");
@@ -156,14 +178,14 @@ impl<'a> Payload<'a> {
         out
     }
 
-    fn head(&self) -> String {
+    fn head(&self, action: Action) -> String {
         let mut out = String::with_capacity(self.text.len() + 256);
         out.push_str("{\"schema\":");
         write_string(&self.table.name.schema, &mut out);
         out.push_str(",\"table\":");
         write_string(&self.table.name.table, &mut out);
         out.push_str(",\"type\":\"");
-        out.push_str(self.change.action.as_str());
+        out.push_str(action.as_str());
         out.push('"');
         out
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::keeper::{Keeper, Snapshot};
 use super::{SubscribeError, Subscriber};
 use crate::auth::Claims;
-use crate::policy::Relations;
+use crate::policy::{RelationId, Relations, Rules};
 use crate::postgres::catalog::RoleAccess;
 use crate::protocol::Binding;
-use crate::subscription::{self, Filter, Index, Resolved, SubscriberId};
+use crate::subscription::{self, Filter, Index, Place, Resolved, Scope, SubscriberId};
 
 /// A binding with its checked filter.
 #[derive(Clone, Debug)]
@@ -25,6 +25,7 @@ pub(super) struct Entry {
     pub(super) claims: Arc<Claims>,
     bindings: Vec<Bound>,
     resolved: Vec<Resolved>,
+    places: Vec<Place>,
     /// The stream has passed the point of the subscription: changes are delivered.
     pub(super) live: bool,
 }
@@ -35,6 +36,8 @@ pub(super) struct Roster {
     pub(super) index: Index,
     /// What the policies of the subscribers' classes read.
     pub(super) relations: Relations,
+    /// Those of the snapshot that everybody is settled against.
+    rules: Rules,
 }
 
 impl Roster {
@@ -43,6 +46,7 @@ impl Roster {
             entries: HashMap::new(),
             index: Index::default(),
             relations,
+            rules: Rules::default(),
         }
     }
 
@@ -61,6 +65,7 @@ impl Roster {
             subscriber,
             claims,
             bindings,
+            places: Vec::new(),
             live: false,
         };
         if checked.generation != snapshot.generation {
@@ -68,15 +73,36 @@ impl Roster {
             rechecks.entry(&mut entry).await?;
             entry.resolved = resolve(&entry.bindings, &entry.claims, snapshot)?;
         }
-        self.index.add(id, &entry.claims, &entry.resolved);
-        self.entries.insert(id, entry);
+        self.put(entry, snapshot);
         Ok(())
+    }
+
+    /// Puts a subscriber in whose bindings are resolved.
+    fn put(&mut self, mut entry: Entry, snapshot: &Snapshot) {
+        let id = entry.subscriber.id;
+        if let Some(access) = snapshot.roles.get(&entry.claims.role) {
+            let mut scope = Scope {
+                catalog: &snapshot.catalog,
+                tables: &snapshot.by_oid,
+                rules: &mut self.rules,
+                relations: &mut self.relations,
+            };
+            entry.places = self
+                .index
+                .add(id, (&entry.claims, access), &entry.resolved, &mut scope);
+        }
+        self.entries.insert(id, entry);
     }
 
     pub(super) fn remove(&mut self, id: SubscriberId) -> Option<Entry> {
         let entry = self.entries.remove(&id)?;
-        self.index.remove(id, &entry.claims, &entry.resolved);
+        self.index.remove(id, &entry.places, &mut self.relations);
         Some(entry)
+    }
+
+    /// These relations hold something else now.
+    pub(super) fn reread(&mut self, changed: &[RelationId]) {
+        self.index.reread(changed, &self.relations);
     }
 
     pub(super) fn get(&self, id: SubscriberId) -> Option<&Entry> {
@@ -114,8 +140,7 @@ impl Roster {
         };
         entry.resolved = resolve(&entry.bindings, &claims, snapshot)?;
         entry.claims = claims;
-        self.index.add(id, &entry.claims, &entry.resolved);
-        self.entries.insert(id, entry);
+        self.put(entry, snapshot);
         Ok(())
     }
 
@@ -129,10 +154,10 @@ impl Roster {
         let mut refused = Vec::new();
         let mut rechecks = Rechecks::new(old, new, keeper);
         let ids: Vec<SubscriberId> = self.entries.keys().copied().collect();
-        for id in ids {
-            let Some(mut entry) = self.remove(id) else {
-                continue;
-            };
+        // All out before the first goes in again: nothing of the old rules must stay.
+        let entries: Vec<Entry> = ids.into_iter().filter_map(|id| self.remove(id)).collect();
+        self.rules = Rules::default();
+        for mut entry in entries {
             let settled = match rechecks.entry(&mut entry).await {
                 Ok(()) => resolve(&entry.bindings, &entry.claims, new),
                 Err(reason) => Err(reason),
@@ -140,8 +165,7 @@ impl Roster {
             match settled {
                 Ok(resolved) => {
                     entry.resolved = resolved;
-                    self.index.add(id, &entry.claims, &entry.resolved);
-                    self.entries.insert(id, entry);
+                    self.put(entry, new);
                 }
                 Err(reason) => refused.push((entry, reason)),
             }

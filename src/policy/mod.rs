@@ -5,18 +5,22 @@
 //! Fail closed: whatever cannot be decided is not an allow.
 
 mod caller;
+mod class;
 mod judge;
 mod plan;
 mod program;
 mod question;
 mod relation;
 mod relations;
+mod rules;
 
+pub use class::{Class, ClassKey, Decision};
 pub use judge::{Judge, Settings};
 pub use program::{Bound, Explained, Judged, Program, Source};
 pub use question::{Failure, Question, Verdict};
 pub use relation::{ParamKey, Probe, RelationQuery, RelationRequest};
 pub use relations::{Clock, Moment, RelationId, RelationReader, Relations};
+pub use rules::{Rule, Rules};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -89,8 +93,8 @@ impl Engine {
         verdicts
     }
 
-    /// Adds up first: the counters are behind a lock, and a batch has thousands of verdicts.
-    fn count(&self, verdicts: &[Verdict]) {
+    /// Counts verdicts. Adds up first: the counters are behind a lock, and a batch has thousands of verdicts.
+    pub fn count(&self, verdicts: &[Verdict]) {
         let mut counts = BTreeMap::new();
         for verdict in verdicts {
             *counts.entry(verdict.label()).or_insert(0) += 1;

@@ -3,13 +3,11 @@
 //! Three-valued, as in SQL: only `true` lets a row pass. Client text never becomes SQL text: values are bound,
 //! operators come from the table below, columns and types from the catalog.
 
-mod local;
+mod expr;
 mod sql;
 
-pub use local::Comparable;
-
-use crate::change::{Row, Value};
-use crate::postgres::catalog::{Table, Types};
+use crate::expression::{Expr, RowView, Stop};
+use crate::postgres::catalog::{DefaultCollation, Table, Types};
 
 /// The operators of a filter (protocol: eq, neq, lt, lte, gt, gte, in, like, ilike, is, match, imatch, isdistinct).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,8 +121,8 @@ pub struct Condition {
     pub values: Vec<Option<String>>,
     /// What `is` compares with.
     pub is: Option<Is>,
-    /// How to compare without Postgres, with the values in text output form; `None` if only Postgres can.
-    pub comparable: Option<Comparable>,
+    /// The values in the text output form of the column's type, as Postgres printed them.
+    pub canonical: Vec<Option<String>>,
 }
 
 /// What a condition says of a row.
@@ -139,34 +137,9 @@ pub enum Outcome {
 }
 
 impl Condition {
-    /// Judges a row of `table`.
-    pub fn evaluate(&self, table: &Table, row: &Row) -> Outcome {
-        let Some(column) = table.columns.get(self.column) else {
-            return Outcome::Fail;
-        };
-        let value = match row.get(&column.name) {
-            None | Some(Value::Unchanged) => return Outcome::Fail,
-            Some(Value::Null) => None,
-            Some(Value::Text(text)) => Some(text),
-        };
-        let truth = match self.is {
-            Some(is) => Some(Some(is_true(is, value))),
-            None => self.compare(value),
-        };
-        match truth {
-            None => Outcome::Ask,
-            Some(Some(truth)) if truth != self.negate => Outcome::Pass,
-            Some(_) => Outcome::Fail,
-        }
-    }
-
-    /// `None`: ask. `Some(None)`: NULL.
-    fn compare(&self, value: Option<&str>) -> Option<Option<bool>> {
-        let Some(value) = value else {
-            // NULL compares to NULL under every operator but this one; the filter's own value is never NULL.
-            return Some((self.operator == Operator::IsDistinct).then_some(true));
-        };
-        self.comparable.as_ref()?.compare(self.operator, value)
+    /// The condition as an expression over a row of `table`, to be judged with [`judge`].
+    pub fn expr(&self, table: &Table, types: &Types, collation: DefaultCollation) -> Expr {
+        expr::condition(self, table, types, collation)
     }
 
     /// The condition as a boolean SQL expression over unqualified columns; its values are `values[first]`,
@@ -176,11 +149,13 @@ impl Condition {
     }
 }
 
-fn is_true(is: Is, value: Option<&str>) -> bool {
-    match is {
-        Is::Null | Is::Unknown => value.is_none(),
-        Is::True => value == Some("t"),
-        Is::False => value == Some("f"),
+/// What a condition's expression says of a row.
+pub fn judge(expr: &Expr, row: &RowView<'_>) -> Outcome {
+    match expr.passes(row) {
+        Ok(true) => Outcome::Pass,
+        Ok(false) | Err(Stop::Missing(_)) => Outcome::Fail,
+        // What raises here has been proven not to raise in Postgres, so it has the last word.
+        Err(_) => Outcome::Ask,
     }
 }
 

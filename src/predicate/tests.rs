@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::change::{Layout, LayoutColumn, RowBuilder, TableName};
+use crate::change::{Layout, LayoutColumn, Row, RowBuilder, TableName, Value};
+use crate::expression::column_types;
 use crate::postgres::catalog::{Column, Published, RelationKind, ReplicaIdentity, Type, TypeKind};
 
 fn types() -> Types {
@@ -83,22 +84,26 @@ fn row(value: Value<'_>) -> Row {
     row.finish(Arc::new(layout))
 }
 
-fn condition(type_oid: u32, operator: Operator, values: &[Option<&str>]) -> Condition {
+fn condition(operator: Operator, values: &[Option<&str>]) -> Condition {
     let values: Vec<_> = values.iter().map(|v| v.map(str::to_owned)).collect();
-    let table = table(type_oid);
-    let comparable = Comparable::new(&table.columns[0], &types(), values.clone());
     Condition {
         column: 0,
         operator,
         negate: false,
+        canonical: values.clone(),
         values,
         is: None,
-        comparable,
     }
 }
 
 fn outcome(condition: &Condition, type_oid: u32, value: Value<'_>) -> Outcome {
-    condition.evaluate(&table(type_oid), &row(value))
+    outcome_of(condition, type_oid, &row(value))
+}
+
+fn outcome_of(condition: &Condition, type_oid: u32, row: &Row) -> Outcome {
+    let (table, types) = (table(type_oid), types());
+    let expr = condition.expr(&table, &types, DefaultCollation::Plain);
+    judge(&expr, &RowView::new(&table, &column_types(&table, &types), row))
 }
 
 #[test]
@@ -107,7 +112,7 @@ fn null_never_passes_a_comparison_nor_its_negation() {
         for operator in [Operator::Eq, Operator::Neq, Operator::Lt, Operator::In] {
             let condition = Condition {
                 negate,
-                ..condition(23, operator, &[Some("1")])
+                ..condition(operator, &[Some("1")])
             };
             assert_eq!(
                 outcome(&condition, 23, Value::Null),
@@ -120,7 +125,7 @@ fn null_never_passes_a_comparison_nor_its_negation() {
 
 #[test]
 fn distinct_treats_null_as_a_value() {
-    let distinct = condition(23, Operator::IsDistinct, &[Some("1")]);
+    let distinct = condition(Operator::IsDistinct, &[Some("1")]);
     assert_eq!(outcome(&distinct, 23, Value::Null), Outcome::Pass);
     assert_eq!(outcome(&distinct, 23, Value::Text("1")), Outcome::Fail);
     let same = Condition {
@@ -133,7 +138,7 @@ fn distinct_treats_null_as_a_value() {
 
 #[test]
 fn a_null_in_the_list_makes_not_in_unknown() {
-    let list = condition(23, Operator::In, &[Some("1"), None]);
+    let list = condition(Operator::In, &[Some("1"), None]);
     assert_eq!(outcome(&list, 23, Value::Text("1")), Outcome::Pass);
     assert_eq!(outcome(&list, 23, Value::Text("2")), Outcome::Fail);
     let not = Condition { negate: true, ..list };
@@ -145,7 +150,7 @@ fn an_absent_column_fails_whatever_is_asked() {
     let is_null = Condition {
         is: Some(Is::Null),
         operator: Operator::Is,
-        ..condition(23, Operator::Eq, &[])
+        ..condition(Operator::Eq, &[])
     };
     assert_eq!(outcome(&is_null, 23, Value::Null), Outcome::Pass);
     for negate in [false, true] {
@@ -155,7 +160,7 @@ fn an_absent_column_fails_whatever_is_asked() {
         };
         assert_eq!(outcome(&condition, 23, Value::Unchanged), Outcome::Fail);
         let empty = RowBuilder::default().finish(Arc::new(Layout { columns: Vec::new() }));
-        assert_eq!(condition.evaluate(&table(23), &empty), Outcome::Fail);
+        assert_eq!(outcome_of(&condition, 23, &empty), Outcome::Fail);
     }
 }
 
@@ -165,7 +170,7 @@ fn is_true_and_false_and_unknown() {
         is: Some(is),
         negate,
         operator: Operator::Is,
-        ..condition(16, Operator::Eq, &[])
+        ..condition(Operator::Eq, &[])
     };
     for (asked, negate, t, f, null) in [
         (Is::True, false, true, false, false),
@@ -186,38 +191,25 @@ fn is_true_and_false_and_unknown() {
 
 #[test]
 fn numbers_compare_by_value() {
-    let at_least = condition(1700, Operator::Gte, &[Some("1.50")]);
+    let at_least = condition(Operator::Gte, &[Some("1.50")]);
     assert_eq!(outcome(&at_least, 1700, Value::Text("1.5")), Outcome::Pass);
     assert_eq!(
         outcome(&at_least, 1700, Value::Text("1.49999999999999999999")),
         Outcome::Fail
     );
     assert_eq!(
-        outcome(&condition(23, Operator::Lt, &[Some("10")]), 23, Value::Text("9")),
+        outcome(&condition(Operator::Lt, &[Some("10")]), 23, Value::Text("9")),
         Outcome::Pass
     );
 }
 
 #[test]
 fn what_is_not_proven_equal_is_asked() {
-    for (type_oid, operator) in [
-        (25, Operator::Lt),
-        (25, Operator::Like),
-        (3802, Operator::Eq),
-        (1007, Operator::Eq),
-    ] {
-        let condition = condition(type_oid, operator, &[Some("x")]);
-        assert_eq!(
-            outcome(&condition, type_oid, Value::Text("x")),
-            Outcome::Ask,
-            "{type_oid} {operator:?}"
-        );
-    }
-    let bc = condition(1184, Operator::Lt, &[Some("2026-01-01 00:00:00+00")]);
-    assert_eq!(
-        outcome(&bc, 1184, Value::Text("0044-03-15 00:00:00+00 BC")),
-        Outcome::Ask
-    );
+    // Text orders by the database's locale.
+    let less = condition(Operator::Lt, &[Some("x")]);
+    assert_eq!(outcome(&less, 25, Value::Text("x")), Outcome::Ask);
+    let unknown = condition(Operator::Eq, &[Some("x")]);
+    assert_eq!(outcome(&unknown, 9999, Value::Text("x")), Outcome::Ask);
 }
 
 #[test]
@@ -225,7 +217,7 @@ fn sql_binds_values_and_quotes_names() {
     let sql = |type_oid, operator, values: &[Option<&str>], negate| {
         let condition = Condition {
             negate,
-            ..condition(type_oid, operator, values)
+            ..condition(operator, values)
         };
         condition.sql(&table(type_oid), &types(), "v", 3)
     };

@@ -21,8 +21,22 @@ pub struct Binding {
     pub filter: Option<String>,
     /// Selected columns, or why `select` could not be understood.
     pub select: Select,
+    /// `"transitions": true`: an UPDATE by which a row comes into or goes out of what the binding shows is told as an
+    /// INSERT or DELETE. An extension; not set by clients that do not know it.
+    pub transitions: Transitions,
     /// The entry as the client wrote it, for error texts.
     pub source: String,
+}
+
+/// The `transitions` of a [`Binding`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transitions {
+    /// Not asked for.
+    Off,
+    /// Asked for.
+    On,
+    /// Given, but neither true nor false.
+    Invalid,
 }
 
 /// The `event` of a [`Binding`].
@@ -61,6 +75,9 @@ impl Binding {
             table: text("table"),
             filter: fields.get("filter").and_then(|raw| filter(raw)),
             select: fields.get("select").map_or(Select::All, |raw| Select::parse(raw)),
+            transitions: fields
+                .get("transitions")
+                .map_or(Transitions::Off, |raw| Transitions::parse(raw)),
             source: entry.get().to_owned(),
         })
     }
@@ -86,6 +103,7 @@ impl Binding {
             table,
             filter: filter.filter(|text| !text.trim().is_empty()),
             select: Select::All,
+            transitions: Transitions::Off,
             source,
         }
     }
@@ -116,6 +134,16 @@ impl Select {
         match serde_json::from_str::<Option<Vec<String>>>(raw.get()) {
             Ok(None) => Self::All,
             Ok(Some(columns)) => Self::Columns(columns),
+            Err(_) => Self::Invalid,
+        }
+    }
+}
+
+impl Transitions {
+    fn parse(raw: &RawValue) -> Self {
+        match serde_json::from_str::<Option<bool>>(raw.get()) {
+            Ok(None | Some(false)) => Self::Off,
+            Ok(Some(true)) => Self::On,
             Err(_) => Self::Invalid,
         }
     }

@@ -9,7 +9,7 @@ mod join;
 mod reference;
 mod server;
 
-pub use binding::{Binding, EventFilter, Select};
+pub use binding::{Binding, EventFilter, Select, Transitions};
 pub use client::{BroadcastPayload, ClientMessage, Malformed, Payload, decode_binary, decode_text};
 pub use join::{BroadcastConfig, JoinConfig, PresenceConfig, Wait, access_token};
 pub use reference::Ref;

@@ -1,7 +1,7 @@
 //! What clients asked for: filter text to conditions, bindings to tables, and the index from a change to those who
 //! could want it.
 //!
-//! Decides nothing about who may see a row; that is `policy`'s. Holds no socket; members are ids.
+//! Who may see a row is for `policy` to decide; here its predicates are looked up. Holds no socket; members are ids.
 
 mod filter;
 mod index;
@@ -9,7 +9,7 @@ mod resolve;
 mod validate;
 
 pub use filter::{FilterError, RawCondition, parse as parse_filter};
-pub use index::{Class, Filter, Index, Member, TableIndex};
+pub use index::{Filter, Index, Member, Place, Scope, Slot, TableIndex};
 pub use resolve::{Resolved, Target, resolve};
 pub use validate::{Unchecked, conditions};
 
@@ -28,6 +28,9 @@ pub enum Refusal {
         "Error parsing `select` params: expected a list of column name strings, e.g. select: [\"col1\", \"col2\"]"
     )]
     Select,
+    /// `transitions` is neither true nor false.
+    #[error("Error parsing `transitions` params: expected true or false")]
+    Transitions,
     /// `select` with a wildcard.
     #[error(
         "Column selection is not supported for wildcard subscriptions. Provide an explicit schema and table name."

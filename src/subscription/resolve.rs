@@ -2,8 +2,9 @@ use std::sync::Arc;
 
 use super::{Filter, RawCondition, Refusal, parse_filter};
 use crate::change::TableName;
-use crate::postgres::catalog::{Access, Catalog, RoleAccess, Table};
-use crate::protocol::{Binding, EventFilter, Select};
+use crate::postgres::catalog::{Access, Catalog, Column, ReplicaIdentity, RoleAccess, Table};
+use crate::postgres::quote_table;
+use crate::protocol::{Binding, EventFilter, Select, Transitions};
 
 /// A binding, settled on the tables it means today.
 #[derive(Clone, Debug)]
@@ -12,6 +13,8 @@ pub struct Resolved {
     pub binding: i64,
     /// Which actions it wants.
     pub event: EventFilter,
+    /// It is told when a row comes into or goes out of what it shows.
+    pub transitions: bool,
     /// The tables; more than one, or none yet, only for wildcards.
     pub targets: Vec<Target>,
 }
@@ -52,6 +55,7 @@ pub fn resolve(
             let access = access.tables.get(&table.oid);
             readable(binding, &meant.conditions, table, access)?;
             let columns = columns(binding, table, access)?;
+            comparable(binding, &meant.conditions, table, access)?;
             Ok(Target {
                 table: table.oid,
                 filter: Arc::clone(filter),
@@ -62,6 +66,7 @@ pub fn resolve(
     Ok(Resolved {
         binding: binding.id,
         event: binding.event,
+        transitions: binding.transitions == Transitions::On,
         targets,
     })
 }
@@ -73,6 +78,9 @@ pub(super) fn meant<'a>(binding: &Binding, catalog: &'a Catalog) -> Result<Meant
     };
     if binding.select == Select::Invalid {
         return Err(Refusal::Select);
+    }
+    if binding.transitions == Transitions::Invalid {
+        return Err(Refusal::Transitions);
     }
     let (schema, table) = match (binding.schema.as_deref(), binding.table.as_deref()) {
         (None, None) => return Err(Refusal::NoParams(binding.source.clone())),
@@ -134,6 +142,45 @@ fn readable(
         }
     }
     Ok(())
+}
+
+/// Transitions compare what the old row showed with what the new one shows, so the old one must carry whatever decides.
+fn comparable(
+    binding: &Binding,
+    conditions: &[RawCondition],
+    table: &Table,
+    access: Option<&Access>,
+) -> Result<(), Refusal> {
+    if binding.transitions != Transitions::On || table.replica_identity == ReplicaIdentity::Full {
+        return Ok(());
+    }
+    let carried =
+        |i: usize| table.replica_identity == ReplicaIdentity::Default && table.primary_key.contains(&i);
+    let decides = |column: &Column| {
+        let policies = access.into_iter().flat_map(|access| access.restrictions(table));
+        conditions
+            .iter()
+            .any(|condition| *condition.column == *column.name)
+            || policies
+                .flat_map(|by| by.permissive().chain(by.restrictive()))
+                .any(|policy| policy.is_none_or(|policy| policy.reads(column)))
+    };
+    let missing = table
+        .columns
+        .iter()
+        .enumerate()
+        .find(|(i, column)| !carried(*i) && decides(column));
+    match missing {
+        None => Ok(()),
+        Some((_, column)) => Err(exception(
+            binding,
+            format!(
+                "transitions need the old value of column {}: ALTER TABLE {} REPLICA IDENTITY FULL",
+                column.name,
+                quote_table(&table.name)
+            ),
+        )),
+    }
 }
 
 pub(super) fn readable_column(table: &Table, access: Option<&Access>, name: &str) -> Option<usize> {

@@ -6,7 +6,7 @@ use tokio_postgres::error::SqlState;
 use super::resolve::{exception, meant, readable_column};
 use super::{Filter, RawCondition, Refusal};
 use crate::postgres::catalog::{Catalog, Column, RoleAccess, Types};
-use crate::predicate::{Comparable, Condition, Is, Operator, operator_symbol};
+use crate::predicate::{Condition, Is, Operator, operator_symbol};
 use crate::protocol::Binding;
 
 /// Why the conditions of a binding could not be checked.
@@ -48,7 +48,7 @@ pub async fn conditions(
             return Err(exception(binding, text).into());
         }
         let column = &table.columns[index];
-        let (is, comparable) = match check(raw, column, &catalog.types, client).await {
+        let (is, canonical) = match check(raw, column, &catalog.types, client).await {
             Ok(checked) => checked,
             Err(Problem::Wrong(text)) => return Err(exception(binding, text).into()),
             Err(Problem::Database(error)) => return Err(Unchecked::Database(error)),
@@ -64,7 +64,7 @@ pub async fn conditions(
             negate: raw.negate,
             values,
             is,
-            comparable,
+            canonical,
         });
     }
     Ok(Arc::new(filter))
@@ -80,7 +80,7 @@ async fn check(
     column: &Column,
     types: &Types,
     client: &Client,
-) -> Result<(Option<Is>, Option<Comparable>), Problem> {
+) -> Result<(Option<Is>, Vec<Option<String>>), Problem> {
     let wrong = |text: String| Err(Problem::Wrong(text));
     if raw.operator == Operator::Is {
         let Some(is) = raw.values.first().and_then(Option::as_deref).and_then(Is::parse) else {
@@ -98,7 +98,7 @@ async fn check(
                 column.type_name
             ));
         }
-        return Ok((Some(is), None));
+        return Ok((Some(is), Vec::new()));
     }
     let Some(sql) = types.0.get(&column.type_oid).map(|t| &t.sql) else {
         return wrong(format!("failed to lookup type for column {}", raw.column));
@@ -121,7 +121,7 @@ async fn check(
         Err(error) => return Err(problem(error, raw, column)),
     };
     let canonical = rows.iter().map(|row| row.get::<_, Option<String>>(0)).collect();
-    Ok((None, Comparable::new(column, types, canonical)))
+    Ok((None, canonical))
 }
 
 const BOOL: u32 = 16;

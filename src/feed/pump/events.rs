@@ -186,7 +186,8 @@ impl Pump {
         if changes.iter().any(|change| self.interests(change)) {
             self.refresh(transaction.xid).await;
         } else if self.roster.relations.lags() {
-            self.roster.relations.refresh(&self.reader, None).await;
+            let changed = self.roster.relations.refresh(&self.reader, None).await;
+            self.roster.reread(&changed);
         }
         let mut rest = changes.as_slice();
         while !rest.is_empty() {
@@ -216,6 +217,7 @@ impl Pump {
     pub(super) async fn refresh(&mut self, xid: u32) {
         while self.roster.relations.stale() {
             let changed = self.roster.relations.refresh(&self.reader, Some(xid)).await;
+            self.roster.reread(&changed);
             tracing::debug!(
                 relations = changed.len(),
                 "subqueries of policies were read again"
@@ -231,7 +233,9 @@ impl Pump {
             snapshot: &self.snapshot,
             roster: &self.roster,
             settings: &self.parts.settings,
+            now: now(),
             questions: Vec::new(),
+            known: Vec::new(),
             works: Vec::new(),
         };
         let mut taken = 0;
@@ -242,7 +246,13 @@ impl Pump {
                 break;
             }
         }
-        let Assessor { questions, works, .. } = assessor;
+        let Assessor {
+            questions,
+            known,
+            works,
+            ..
+        } = assessor;
+        self.parts.engine.count(&known);
         if works.is_empty() {
             return (taken, Vec::new());
         }
@@ -273,3 +283,12 @@ impl Pump {
         (taken, pressed.into_values().collect())
     }
 }
+
+/// Microseconds since 2000-01-01 UTC.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_micros()).unwrap_or(i64::MAX) - POSTGRES_EPOCH
+}
+
+/// 2000-01-01 in microseconds since 1970-01-01.
+const POSTGRES_EPOCH: i64 = 946_684_800_000_000;

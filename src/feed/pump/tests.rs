@@ -1,13 +1,14 @@
 mod transactions;
 
 use super::*;
-use crate::change::{Action, Layout, LayoutColumn, RowBuilder};
+use crate::change::{Layout, LayoutColumn, RowBuilder};
+use crate::expression::RowView;
 use crate::feed::{Style, UnjudgedDeletes};
 use crate::hub::{Bounds, Lane, Outbox};
 use crate::policy::Judge;
 use crate::postgres::testing::Cluster;
 use crate::postgres::{Connection, InstallOptions, PoolOptions, Session, install};
-use crate::protocol::{Binding, EventFilter, Select, Version};
+use crate::protocol::{Binding, EventFilter, Select, Transitions, Version};
 
 /// A pump on a database with the published table `t(a, b, id)`, and a connection that changes it.
 async fn pump() -> (Pump, Connection) {
@@ -93,6 +94,7 @@ async fn checked(pump: &Pump) -> (Box<Add>, oneshot::Receiver<Result<(), Subscri
         table: Some("t".to_owned()),
         filter: Some("b=eq.1".to_owned()),
         select: Select::All,
+        transitions: Transitions::Off,
         source: String::new(),
     };
     let filter = keeper
@@ -140,9 +142,10 @@ fn wanted(pump: &Pump, values: &[(&str, &str)]) -> bool {
     let row = row.finish(layout);
     let table = &pump.snapshot.catalog.tables[&TableName::new("public", "t")];
     let subscriptions = pump.roster.index.table(table.oid).expect("subscriptions");
+    let row = RowView::new(table, &subscriptions.types, &row);
     subscriptions
-        .classes()
-        .any(|class| class.candidates(table, &row, Action::Insert).count() > 0)
+        .candidates(&[&row])
+        .any(|slot| slot.filter(&row).is_some())
 }
 
 #[tokio::test]

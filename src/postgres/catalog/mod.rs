@@ -340,13 +340,13 @@ impl<'a> Restriction<'a> {
 
     /// The permissive ones. `None` in the place of one that the table does not have, which never happens to an access
     /// and a table that were read together: deny then.
-    pub fn permissive(&self) -> impl Iterator<Item = Option<&'a Policy>> {
+    pub fn permissive(self) -> impl Iterator<Item = Option<&'a Policy>> + use<'a> {
         let policies = self.policies;
         self.permissive.iter().map(move |i| policies.get(*i))
     }
 
     /// The restrictive ones, as [`Restriction::permissive`].
-    pub fn restrictive(&self) -> impl Iterator<Item = Option<&'a Policy>> {
+    pub fn restrictive(self) -> impl Iterator<Item = Option<&'a Policy>> + use<'a> {
         let policies = self.policies;
         self.restrictive.iter().map(move |i| policies.get(*i))
     }

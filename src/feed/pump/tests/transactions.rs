@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use futures_util::FutureExt;
 
 use super::*;
+use crate::change::Action;
 use crate::change::{Change, Row};
 use crate::expression::{Stop, Ty};
 use crate::feed::pump::held::MOST_CHANGES;

@@ -425,10 +425,10 @@ async fn memory_answers_as_a_select_does() {
             let access = &accesses[&*claims.role];
             let program = Program::new(table, &access.tables[&table.oid], &access.functions, &catalog);
             let verdict = &program.policies()[0].verdict;
-            let expected = match (kind, verdict) {
-                ('c', Judged::Compiled) | ('s', Judged::Sets(_)) | ('a', Judged::Asks(_)) | ('?', _) => true,
-                _ => false,
-            };
+            let expected = matches!(
+                (kind, verdict),
+                ('c', Judged::Compiled) | ('s', Judged::Sets(_)) | ('a', Judged::Asks(_)) | ('?', _)
+            );
             if !expected && r == 0 {
                 wrong.push(format!(
                     "{form}\n    {:?}\n    is {verdict:?}, not {kind}",

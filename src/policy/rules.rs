@@ -1,0 +1,53 @@
+//! The programs of the tables and roles that somebody subscribes with, made once each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::program::{Judged, Program};
+use crate::postgres::catalog::{Access, Catalog, RoleAccess, Table};
+
+/// What one role may see of one table.
+#[derive(Debug)]
+pub struct Rule {
+    /// The role.
+    pub role: Arc<str>,
+    /// What it may read.
+    pub access: Access,
+    /// All policies that apply, as one.
+    pub program: Program,
+}
+
+/// The rules of one reading of the catalog.
+#[derive(Debug, Default)]
+pub struct Rules {
+    made: HashMap<(u32, Arc<str>), Arc<Rule>>,
+}
+
+impl Rules {
+    /// The rule of a role on a table; `None` for a table that the role's access does not know.
+    pub fn rule(
+        &mut self,
+        table: &Table,
+        role: &Arc<str>,
+        access: &RoleAccess,
+        catalog: &Catalog,
+    ) -> Option<Arc<Rule>> {
+        if let Some(rule) = self.made.get(&(table.oid, Arc::clone(role))) {
+            return Some(Arc::clone(rule));
+        }
+        let callable = &access.functions;
+        let access = access.tables.get(&table.oid)?.clone();
+        let rule = Arc::new(Rule {
+            role: Arc::clone(role),
+            program: Program::new(table, &access, callable, catalog),
+            access,
+        });
+        for policy in rule.program.policies() {
+            if let Judged::Asks(why) = &policy.verdict {
+                tracing::debug!(table = %table.name, %role, policy = policy.name, ?why, "Postgres is asked");
+            }
+        }
+        self.made.insert((table.oid, Arc::clone(role)), Arc::clone(&rule));
+        Some(rule)
+    }
+}

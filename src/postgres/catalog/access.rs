@@ -136,6 +136,9 @@ impl Rights {
                 list.push(i);
             }
         }
+        // What one of them raises is only seen where none that Postgres asks before it is true, and it asks them from
+        // the last name to the first (`RelationBuildRowSecurity` puts each in front of those before it).
+        permissive.reverse();
         RowAccess::Policies {
             permissive,
             restrictive,

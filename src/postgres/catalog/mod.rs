@@ -303,7 +303,7 @@ pub enum RowAccess {
     Unrestricted,
     /// By these policies, as indexes into `Table::policies`. No permissive one means no row.
     Policies {
-        /// At least one must be true.
+        /// At least one must be true; in the order in which Postgres asks them.
         permissive: Vec<usize>,
         /// All must be true.
         restrictive: Vec<usize>,

@@ -134,9 +134,9 @@ async fn row_security_by_role_owner_and_force() {
         restrictive: restrictive.to_vec(),
     };
     for (role, expected) in [
-        ("ra_group", policies(&[0, 1], &[2])),
-        ("ra_member", policies(&[0, 1], &[2])),
-        ("ra_deep", policies(&[0, 1], &[2])),
+        ("ra_group", policies(&[1, 0], &[2])),
+        ("ra_member", policies(&[1, 0], &[2])),
+        ("ra_deep", policies(&[1, 0], &[2])),
         ("ra_apart", policies(&[1], &[])),
         ("ra_other", policies(&[1], &[2])),
         ("ra_under", policies(&[1], &[])),

@@ -1,0 +1,152 @@
+//! `rowcast serve` as a process of its own, and sockets into it.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use rowcast::dev::PrivateCluster;
+use rowcast::postgres::Connection;
+use rowcast::secret::Secret;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+const SECRET: &str = "a-secret-for-benchmarks-of-32-characters";
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    port: u16,
+    slot: String,
+}
+
+impl Server {
+    pub async fn start(cluster: &PrivateCluster) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|l| l.local_addr())
+            .expect("a free port")
+            .port();
+        let slot = format!("bench_{port}");
+        let child = Command::new(env!("CARGO_BIN_EXE_rowcast"))
+            .arg("serve")
+            .env("ROWCAST_LISTEN_HOST", "127.0.0.1")
+            .env("ROWCAST_LISTEN_PORT", port.to_string())
+            .env("ROWCAST_DATABASE_URL", cluster.url("postgres"))
+            .env("ROWCAST_REPLICATION_SLOT", &slot)
+            .env("ROWCAST_AUTH_JWT_SECRET", SECRET)
+            .env("ROWCAST_LIMITS_JOINS_PER_SECOND", "1000000")
+            .env("ROWCAST_LOG_LEVEL", "warn")
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("rowcast serve");
+        let mut server = Self { child, port, slot };
+        let url = format!("http://127.0.0.1:{port}/healthcheck");
+        while !reqwest::get(&url)
+            .await
+            .is_ok_and(|answer| answer.status().is_success())
+        {
+            assert!(matches!(server.child.try_wait(), Ok(None)), "rowcast serve ended");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        server
+    }
+
+    pub async fn connect(&self, token: &str) -> Socket {
+        let url = format!(
+            "ws://127.0.0.1:{}/socket/websocket?vsn=2.0.0&apikey={token}",
+            self.port
+        );
+        connect_async(url).await.expect("a connection").0
+    }
+
+    /// The sum of a metric over its labels; 0 where there is none.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let url = format!("http://127.0.0.1:{}/metrics", self.port);
+        let answer = reqwest::get(url).await.expect("metrics");
+        let text = answer.text().await.expect("text");
+        text.lines()
+            .filter(|line| {
+                line.strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with([' ', '{']))
+            })
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
+    /// Ends it, and drops its slot: it would keep the log of what follows.
+    pub async fn retire(self, database: &Connection) {
+        let drop_slot = format!(
+            "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name like '{}%'",
+            self.slot
+        );
+        drop(self);
+        // Its connection may still be leaving.
+        while database.batch_execute(&drop_slot).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("procfs");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("VmRSS");
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|kib| kib.parse().ok())
+            .expect("KiB")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Joins and returns once rows are live.
+pub async fn join(socket: &mut Socket, changes: Value) {
+    let rows = !changes.as_array().is_none_or(Vec::is_empty);
+    let frame = json!(["1", "1", "realtime:bench", "phx_join", {"config": {"postgres_changes": changes}}]);
+    socket
+        .send(Message::text(frame.to_string()))
+        .await
+        .expect("a join");
+    let last = if rows {
+        "Subscribed to PostgreSQL"
+    } else {
+        "phx_reply"
+    };
+    while let Some(Ok(Message::Text(text))) = socket.next().await {
+        if text.contains(last) {
+            return;
+        }
+    }
+}
+
+pub fn uuid(n: usize) -> String {
+    format!("00000000-0000-4000-8000-{n:012}")
+}
+
+/// A token of the user with this number.
+pub fn user(n: usize) -> String {
+    let claims = json!({"role": "authenticated", "sub": uuid(n), "exp": 4_000_000_000_u64});
+    rowcast::auth::mint(&Secret::new(SECRET), &claims).expect("a token")
+}
+
+/// Every connection is a file twice: here and in the server, which inherits the limit. Returns how many there may be.
+pub fn raise_file_limit() -> usize {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+    limit
+        .current
+        .map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
+}

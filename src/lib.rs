@@ -19,6 +19,7 @@ pub mod postgres;
 pub mod replication;
 
 pub mod expression;
+pub mod policy_files;
 
 pub mod predicate;
 

@@ -111,6 +111,10 @@ metrics! {
     catalog_reads: Counter = "rowcast_catalog_reads_total", Counter::default();
     /// Times reading the catalog failed; the previous one stays in force.
     catalog_failures: Counter = "rowcast_catalog_failures_total", Counter::default();
+    /// Whether the policy files are wrong as they stand (1), so that those before them stay in force, or not (0).
+    policy_files_broken: Gauge = "rowcast_policy_files_broken", Gauge::default();
+    /// Times changed policy files were read, by outcome.
+    policy_files_reloads: Family<Label, Counter> = "rowcast_policy_files_reloads_total", Family::default();
 }
 
 impl Metrics {

@@ -4,6 +4,7 @@
 //! and that is gone before the next line is written.
 
 mod database;
+mod files;
 mod report;
 mod server;
 mod slot;
@@ -15,6 +16,7 @@ pub use report::{Level, Line, Report, RoleView, TableView, Verdict};
 
 use std::time::Duration;
 
+use crate::policy_files::Directory;
 use crate::postgres::{ConnectSettings, Connection, ErrorKind, Session, SqlError, connect};
 
 /// Longest time for any one question. Making a slot waits for transactions that write, which may take long.
@@ -31,6 +33,10 @@ pub struct CheckOptions {
     pub plugin: String,
     /// Roles that tokens may carry, for the question of what they could see.
     pub roles: Vec<String>,
+    /// Where policy files are.
+    pub directory: Option<Directory>,
+    /// Tables without policies are shown to nobody (`policy.required`).
+    pub policies_required: bool,
 }
 
 impl Default for CheckOptions {
@@ -42,6 +48,8 @@ impl Default for CheckOptions {
             roles: ["anon", "authenticated", "service_role"]
                 .map(str::to_owned)
                 .to_vec(),
+            directory: None,
+            policies_required: false,
         }
     }
 }

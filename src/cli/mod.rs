@@ -6,6 +6,7 @@
 pub mod check;
 mod dev;
 mod logging;
+mod policies;
 mod serve;
 mod settings;
 mod signals;
@@ -54,6 +55,7 @@ pub fn command() -> Command {
         .subcommand(serve::command())
         .subcommand(dev::command())
         .subcommand(check_command())
+        .subcommand(policies::command())
         .subcommand(token::command())
 }
 
@@ -78,6 +80,7 @@ fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
         Some(("serve", matches)) => serve::run(matches),
         Some(("dev", matches)) => dev::run(matches),
         Some(("check", matches)) => check(matches),
+        Some(("policies", matches)) => policies::run(matches),
         Some(("token", matches)) => token::run(matches),
         _ => Err(Failure::usage("no such command; see rowcast --help")),
     }
@@ -99,6 +102,8 @@ fn check(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let options = check::CheckOptions {
         slot: config.replication.slot_name(),
         publication: config.replication.publication.clone(),
+        directory: server::policy_directory(&config),
+        policies_required: config.policy.required,
         ..check::CheckOptions::default()
     };
     let report = block_on(check::run(&server::connect_settings(&config), &options))?;

@@ -8,7 +8,7 @@ use tokio::signal::unix::SignalKind;
 
 use super::{Failure, block_on, logging, print, settings, signals};
 use crate::config::Config;
-use crate::server;
+use crate::server::{self, Reload, ServeError};
 use crate::shutdown::Shutdown;
 
 const EXAMPLES: &str = "\
@@ -18,6 +18,8 @@ Examples:
   ROWCAST_DATABASE_URL=postgres://me:secret@db/app ROWCAST_AUTH_JWT_SECRET=... rowcast serve
   rowcast serve --config rowcast.toml --port 8080
   rowcast serve --config rowcast.toml --print-config
+
+SIGHUP reads the policy files again, although an edit of them is noticed by itself.
 
 Is anything missing on the database's side? rowcast check tells.";
 
@@ -61,7 +63,12 @@ async fn serve(config: Config) -> Result<(), Failure> {
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "listening");
     }
-    server::run(listener, config, shutdown)
+    let reload = Reload::default();
+    signals::reload_on_hangup(&reload)?;
+    server::run_with(listener, config, shutdown, reload)
         .await
-        .map_err(Failure::failed)
+        .map_err(|error| match error {
+            ServeError::PolicyFiles(_) => Failure::usage(error),
+            error => Failure::failed(error),
+        })
 }

@@ -50,6 +50,7 @@ fn argument(setting: &'static Setting) -> Arg {
 fn placeholder(setting: &Setting) -> &'static str {
     match (setting.unit, setting.expected) {
         (Unit::Bytes, _) => "SIZE",
+        (_, "a path") if setting.name == "directory" => "DIR",
         (_, "a path") => "FILE",
         (_, "true or false") => "BOOL",
         (_, expected) if expected.starts_with("a duration") => "DURATION",

@@ -83,6 +83,12 @@ settings! {
         relation_rows: usize = "10000";
         /// Most rows of all such subqueries together.
         relation_rows_total: usize = "1000000";
+        /// Directory of policy files (`*.sql`), which narrow what subscriptions may see (docs/POLICIES.md). The default one
+        /// may be missing; empty for none.
+        directory: Option<PathBuf> = "policies";
+        /// Show rows of a table that has neither row-level security nor a policy file to nobody but roles that are above
+        /// row-level security (superuser, BYPASSRLS).
+        required: bool = "false";
     }
 
     /// How tokens are verified. At least one key is needed.

@@ -10,7 +10,9 @@ use crate::postgres::Pool;
 use tokio::sync::{Mutex, watch};
 
 use crate::change::{TableName, Transaction};
-use crate::postgres::catalog::{self, Catalog, Loaded, Loader, RoleAccess, Table};
+use crate::postgres::catalog::{
+    self, Catalog, FileFinding, FilePolicy, FileProblem, Loaded, Loader, RoleAccess, Table,
+};
 use crate::protocol::Binding;
 use crate::subscription::{self, Filter, Unchecked};
 use crate::telemetry::Metrics;
@@ -67,6 +69,9 @@ pub enum CatalogError {
     /// The queries failed.
     #[error("the catalog could not be read: {0}")]
     Query(String),
+    /// Postgres refuses some of the policy files.
+    #[error("policy files cannot be used: {}", .0.iter().map(|found| found.problem.to_string()).collect::<Vec<_>>().join("; "))]
+    PolicyFiles(Vec<FileFinding>),
 }
 
 #[derive(Debug)]
@@ -74,6 +79,7 @@ pub(super) struct Keeper {
     pool: Pool,
     publication: String,
     max_in_values: usize,
+    policies_required: bool,
     metrics: Arc<Metrics>,
     current: watch::Sender<Arc<Snapshot>>,
     /// Held while reading, so that readings do not overlap.
@@ -85,6 +91,10 @@ struct Reading {
     /// When the last one began.
     began: Instant,
     loader: Loader,
+    /// The policy files in force.
+    files: Vec<FilePolicy>,
+    /// What was last said of them.
+    findings: Vec<FileFinding>,
 }
 
 /// Least time between two readings that refused subscriptions ask for, so that a loop of them costs little.
@@ -94,20 +104,24 @@ impl Keeper {
     pub(super) async fn start(
         pool: Pool,
         settings: &Settings,
+        files: Vec<FilePolicy>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, CatalogError> {
         let keeper = Self {
             pool,
             publication: settings.publication.clone(),
             max_in_values: settings.max_in_values,
+            policies_required: settings.policies_required,
             metrics,
             current: watch::Sender::new(Arc::default()),
             reading: Mutex::new(Reading {
                 began: Instant::now(),
                 loader: Loader::default(),
+                files: Vec::new(),
+                findings: Vec::new(),
             }),
         };
-        keeper.refresh().await?;
+        keeper.set_files(files).await?;
         Ok(keeper)
     }
 
@@ -148,15 +162,29 @@ impl Keeper {
             })
     }
 
+    /// Puts these policy files in the place of those before and reads the catalog with them. Where Postgres refuses one,
+    /// those before stay.
+    pub(super) async fn set_files(&self, files: Vec<FilePolicy>) -> Result<(), CatalogError> {
+        let mut reading = self.reading.lock().await;
+        reading.loader.set_files(files.clone());
+        let before = std::mem::replace(&mut reading.files, files);
+        let taken = self.refresh_holding(&mut reading, Files::New).await;
+        if taken.is_err() {
+            reading.loader.set_files(before.clone());
+            reading.files = before;
+        }
+        taken
+    }
+
     /// Reads the catalog, and again what every known role may read.
     pub(super) async fn refresh(&self) -> Result<(), CatalogError> {
         let mut reading = self.reading.lock().await;
-        self.refresh_holding(&mut reading).await
+        self.refresh_holding(&mut reading, Files::InForce).await
     }
 
-    async fn refresh_holding(&self, reading: &mut Reading) -> Result<(), CatalogError> {
+    async fn refresh_holding(&self, reading: &mut Reading, files: Files) -> Result<(), CatalogError> {
         reading.began = Instant::now();
-        let result = self.read(&mut reading.loader).await;
+        let result = self.read(reading, files).await;
         self.metrics.catalog_reads.inc();
         if result.is_err() {
             self.metrics.catalog_failures.inc();
@@ -183,7 +211,7 @@ impl Keeper {
         drop(client);
         let mut reading = self.reading.lock().await;
         reading.loader.forget();
-        self.refresh_holding(&mut reading).await
+        self.refresh_holding(&mut reading, Files::InForce).await
     }
 
     /// Makes sure that the catalog has been read since `asked`; whether it has. Those who ask at once share a reading.
@@ -193,7 +221,7 @@ impl Keeper {
             return true;
         }
         tokio::time::sleep_until((reading.began + RECHECK).into()).await;
-        self.refresh_holding(&mut reading).await.is_ok()
+        self.refresh_holding(&mut reading, Files::InForce).await.is_ok()
     }
 
     /// The current snapshot with this role in it; `None` if the database has no such role.
@@ -208,7 +236,7 @@ impl Keeper {
             return Ok(Some(snapshot));
         }
         let client = self.client().await?;
-        let Some(access) = role_access(&client, role, &snapshot.catalog).await? else {
+        let Some(access) = self.role_access(&client, role, &snapshot.catalog).await? else {
             return Ok(None);
         };
         let mut roles = snapshot.roles.clone();
@@ -225,19 +253,21 @@ impl Keeper {
         Ok(Some(snapshot))
     }
 
-    async fn read(&self, loader: &mut Loader) -> Result<(), CatalogError> {
+    async fn read(&self, reading: &mut Reading, files: Files) -> Result<(), CatalogError> {
         let mut client = self.client().await?;
-        let Loaded { catalog, files } = loader
-            .load(&mut client, &self.publication)
-            .await
-            .map_err(|e| CatalogError::Query(e.to_string()))?;
-        for finding in files {
-            tracing::warn!(policy = finding.policy, problem = %finding.problem, "a policy from a file");
+        let loaded = reading.loader.load(&mut client, &self.publication).await;
+        let Loaded {
+            catalog,
+            files: findings,
+        } = loaded.map_err(|e| CatalogError::Query(e.to_string()))?;
+        if files == Files::New {
+            accept(&findings)?;
         }
+        reading.tell(findings);
         let old = self.snapshot();
         let mut roles = HashMap::with_capacity(old.roles.len());
         for role in old.roles.keys() {
-            if let Some(access) = role_access(&client, role, &catalog).await? {
+            if let Some(access) = self.role_access(&client, role, &catalog).await? {
                 roles.insert(Arc::clone(role), Arc::new(access));
             }
         }
@@ -248,14 +278,65 @@ impl Keeper {
         }
         Ok(())
     }
+
+    async fn role_access(
+        &self,
+        client: &Object,
+        role: &str,
+        catalog: &Catalog,
+    ) -> Result<Option<RoleAccess>, CatalogError> {
+        let access = catalog::role_access(client, role, catalog).await;
+        let mut access = access.map_err(|e| CatalogError::Query(e.to_string()))?;
+        if let Some(access) = access.as_mut().filter(|_| self.policies_required) {
+            access.require_policies(catalog);
+        }
+        Ok(access)
+    }
 }
 
-async fn role_access(
-    client: &Object,
-    role: &str,
-    catalog: &Catalog,
-) -> Result<Option<RoleAccess>, CatalogError> {
-    catalog::role_access(client, role, catalog)
-        .await
-        .map_err(|e| CatalogError::Query(e.to_string()))
+/// Whether the policy files of a reading are to be taken over by it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Files {
+    /// They are refused as a whole where one of them is wrong.
+    New,
+    /// They were right once. One that something has become wrong with lets nothing through.
+    InForce,
+}
+
+/// Whether new policy files can be used.
+fn accept(findings: &[FileFinding]) -> Result<(), CatalogError> {
+    let errors: Vec<FileFinding> = findings
+        .iter()
+        .filter(|found| !found.problem.is_warning())
+        .cloned()
+        .collect();
+    let unasked = |found: &&FileFinding| matches!(found.problem, FileProblem::NotAsked(_));
+    match (errors.first(), errors.iter().find(unasked)) {
+        (None, _) => Ok(()),
+        // The database is what is wrong here.
+        (_, Some(found)) if errors.iter().all(|found| unasked(&found)) => {
+            Err(CatalogError::Query(found.problem.to_string()))
+        }
+        _ => Err(CatalogError::PolicyFiles(errors)),
+    }
+}
+
+impl Reading {
+    /// Says what is wrong with policy files, once.
+    fn tell(&mut self, findings: Vec<FileFinding>) {
+        if self.findings == findings {
+            return;
+        }
+        for FileFinding { policy, problem } in &findings {
+            let Some(FilePolicy { table, name, .. }) = self.files.get(*policy) else {
+                continue;
+            };
+            if problem.is_warning() {
+                tracing::warn!(%table, policy = name, "policy file: {problem}");
+            } else {
+                tracing::error!(%table, policy = name, "policy file: {problem}; nothing passes this policy");
+            }
+        }
+        self.findings = findings;
+    }
 }

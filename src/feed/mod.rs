@@ -17,12 +17,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::postgres::Pool;
+use crate::postgres::catalog::FilePolicy;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::auth::Claims;
 use crate::change::{Event, Lsn, StreamState, TableName};
 use crate::hub::{Frame, HeldFrame, Lane};
 use crate::policy::Engine;
+use crate::policy::listing::{self, Listing};
 use crate::protocol::{Binding, Version};
 use crate::replication::Signals;
 use crate::shutdown::Shutdown;
@@ -103,6 +105,8 @@ pub struct Settings {
     pub max_in_values: usize,
     /// What becomes of a DELETE under row-level security whose old row does not carry what the policies read.
     pub unjudged_deletes: UnjudgedDeletes,
+    /// Tables with neither row-level security nor a policy file are shown only to roles above row-level security.
+    pub policies_required: bool,
 }
 
 /// See [`Settings::unjudged_deletes`].
@@ -139,20 +143,21 @@ pub struct Feed {
 const EVENT_BATCHES: usize = 16;
 
 impl Feed {
-    /// Reads the catalog and starts the pump; returns the handle and what the replication stream needs. `stream` shows
+    /// Reads the catalog, with these policy files, and starts the pump; returns the handle and what the replication stream needs. `stream` shows
     /// the state of that from then on.
     ///
     /// # Errors
-    /// The catalog could not be read.
+    /// The catalog could not be read, or Postgres refuses some of the policy files.
     pub async fn start(
         settings: Settings,
+        files: Vec<FilePolicy>,
         pool: Pool,
         engine: Engine,
         stream: watch::Sender<StreamState>,
         metrics: Arc<Metrics>,
         shutdown: &Shutdown,
     ) -> Result<(Self, StreamEnds), CatalogError> {
-        let keeper = Arc::new(Keeper::start(pool.clone(), &settings, Arc::clone(&metrics)).await?);
+        let keeper = Arc::new(Keeper::start(pool.clone(), &settings, files, Arc::clone(&metrics)).await?);
         let (events, incoming) = mpsc::channel(EVENT_BATCHES);
         let (commands, orders) = mpsc::unbounded_channel();
         let (tables, wanted) = watch::channel(keeper.snapshot().table_names());
@@ -257,6 +262,33 @@ impl Feed {
     pub fn unsubscribe(&self, id: SubscriberId) {
         // The pump is gone only when the server stops, and then there is nothing to forget.
         let _ = self.commands.send(Command::Remove(id));
+    }
+
+    /// Puts these policy files in the place of those before. They hold for every change that is judged after this returns.
+    ///
+    /// # Errors
+    /// Postgres refuses some of them, or did not answer. Then those before stay in force.
+    pub async fn set_policy_files(&self, files: Vec<FilePolicy>) -> Result<(), CatalogError> {
+        self.keeper.set_files(files).await?;
+        let (answer_to, answer) = oneshot::channel();
+        // Without a pump nothing is judged.
+        if self.commands.send(Command::Adopt(answer_to)).is_ok() {
+            let _ = answer.await;
+        }
+        Ok(())
+    }
+
+    /// The policies of every published table, as they are in force.
+    ///
+    /// # Errors
+    /// The database did not answer.
+    pub async fn policies(&self) -> Result<Listing, SubscribeError> {
+        let unavailable = |error: &dyn std::fmt::Display| SubscribeError::Unavailable(error.to_string());
+        let client = self.keeper.client().await.map_err(|e| unavailable(&e))?;
+        let snapshot = self.keeper.snapshot();
+        listing::read(&client, &snapshot.catalog)
+            .await
+            .map_err(|e| unavailable(&e))
     }
 
     /// Settles every binding against the catalog and lets Postgres check the filters.

@@ -41,6 +41,8 @@ pub(super) enum Command {
         answer: Answer,
     },
     Remove(SubscriberId),
+    /// Take over the keeper's snapshot now.
+    Adopt(oneshot::Sender<()>),
 }
 
 /// A subscription whose bindings have been checked.

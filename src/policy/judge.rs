@@ -18,7 +18,7 @@ use super::question::{Failure, Question, Verdict};
 use crate::change::Row;
 use crate::postgres::Pool;
 use crate::telemetry::Metrics;
-use call::row_json;
+pub(super) use call::row_json;
 
 /// How long the judge may take.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use toml::Spanned;
 
 use super::directory::shown;
-use super::parse::table_name;
+use super::parse::{setup, table_name};
 use super::{Place, Problem};
 use crate::change::TableName;
 
@@ -120,8 +120,14 @@ fn parse(file: &Arc<str>, text: &str) -> Result<Vec<Case>, Vec<Problem>> {
     for case in raw.cases {
         let place = Place::new(file, line(case.span().start));
         let case = case.into_inner();
-        let table = match table_name(&case.table) {
-            Ok(table) => table,
+        let setups: Result<Vec<_>, _> = raw
+            .setup
+            .iter()
+            .chain(&case.setup)
+            .map(|text| setup(text))
+            .collect();
+        let (table, setups) = match table_name(&case.table).and_then(|table| Ok((table, setups?))) {
+            Ok(found) => found,
             Err(what) => {
                 problems.push(place.problem(what));
                 continue;
@@ -133,7 +139,7 @@ fn parse(file: &Arc<str>, text: &str) -> Result<Vec<Case>, Vec<Problem>> {
             claims: object(case.claims),
             row: object(case.row),
             visible: case.visible,
-            setup: raw.setup.iter().chain(&case.setup).cloned().collect(),
+            setup: setups.concat(),
             place,
         });
     }

@@ -107,11 +107,11 @@ fn duplicates(policies: &[FilePolicy]) -> Vec<Problem> {
     let mut first: HashMap<(&TableName, &str), &Place> = HashMap::new();
     let mut problems = Vec::new();
     for policy in policies {
-        let key = (&policy.table, policy.name.as_str());
+        let key = (&policy.policy.table, policy.policy.name.as_str());
         match first.get(&key) {
             Some(other) => problems.push(policy.place.problem(format!(
                 "{} has a policy {} already, in {other}",
-                policy.table, policy.name
+                policy.policy.table, policy.policy.name
             ))),
             None => {
                 first.insert(key, &policy.place);
@@ -163,7 +163,10 @@ mod tests {
         write(dir.path(), "a.cases.toml", "junk");
         std::fs::create_dir(dir.path().join("old.sql")).unwrap();
         let policies = directory.read().unwrap().policies().unwrap();
-        let names: Vec<_> = policies.iter().map(|policy| policy.name.as_str()).collect();
+        let names: Vec<_> = policies
+            .iter()
+            .map(|policy| policy.policy.name.as_str())
+            .collect();
         assert_eq!(names, ["a", "c", "b"]);
     }
 

@@ -16,23 +16,36 @@ pub use directory::{Directory, Texts};
 pub use parse::{parse, table_name};
 pub use watch::Watcher;
 
-use crate::change::TableName;
+use crate::postgres::catalog::{self, FileProblem};
 
-/// A policy as its file says it.
+/// A policy and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilePolicy {
-    /// The table it is on.
-    pub table: TableName,
-    /// Its name, which no other policy file gives to a policy on this table.
-    pub name: String,
-    /// PERMISSIVE (true) or RESTRICTIVE (false).
-    pub permissive: bool,
-    /// The roles it is for; `public` is everybody.
-    pub roles: Vec<String>,
-    /// The expression behind USING, as it is written, without the parentheses around it.
-    pub using: String,
+    /// What its file says. No other one has this name on this table; the expression is as it is written, without the
+    /// parentheses around it; the role `public` is everybody.
+    pub policy: catalog::FilePolicy,
     /// Where it is.
     pub place: Place,
+    /// Where its expression begins.
+    pub expression: Place,
+}
+
+impl FilePolicy {
+    /// What Postgres says of it, at the line that it means.
+    pub fn problem(&self, problem: &FileProblem) -> Problem {
+        let place = match problem {
+            FileProblem::Refused {
+                position: Some(position),
+                ..
+            } => {
+                let before = self.policy.using.chars().take(position.saturating_sub(1));
+                let lines = before.filter(|c| *c == '\n').count();
+                Place::new(&self.expression.file, self.expression.line + lines)
+            }
+            _ => self.place.clone(),
+        };
+        place.problem(format!("policy {}: {problem}", self.policy.name))
+    }
 }
 
 /// Where something is in a file.

@@ -12,6 +12,7 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use super::{FilePolicy, Place, Problem};
 use crate::change::TableName;
+use crate::postgres::catalog;
 
 const STATEMENT: &str =
     "CREATE POLICY name ON table [AS PERMISSIVE | RESTRICTIVE] [FOR SELECT] [TO role, …] USING (…);";
@@ -94,7 +95,10 @@ impl Source<'_> {
             );
             return Err(vec![self.place(rest.span.start).problem(what)]);
         }
-        let using = self.using(&said).unwrap_or_default().to_owned();
+        let using = self.using(&said).unwrap_or(Using {
+            text: "",
+            place: place.clone(),
+        });
         policy_of(policy, using, &place).map(Some)
     }
 
@@ -114,7 +118,7 @@ impl Source<'_> {
 
     /// What is between the parentheses behind USING, as it is written. Begins and ends with a word of the expression, so
     /// that no comment is left open at its end.
-    fn using(&self, said: &[&TokenWithSpan]) -> Option<&str> {
+    fn using(&self, said: &[&TokenWithSpan]) -> Option<Using<'_>> {
         let is_using = |token: &TokenWithSpan| matches!(&token.token, Token::Word(word) if word.keyword == Keyword::USING && word.quote_style.is_none());
         let open = said.windows(2).position(
             |pair| matches!(pair, [using, next] if is_using(using) && next.token == Token::LParen),
@@ -131,7 +135,10 @@ impl Source<'_> {
         let inside = said.get(open + 1..close)?;
         let start = self.offset(inside.first()?.span.start)?;
         let end = self.offset(inside.last()?.span.end)?;
-        self.text.get(start..end)
+        Some(Using {
+            text: self.text.get(start..end)?,
+            place: self.place(inside.first()?.span.start),
+        })
     }
 
     fn place(&self, at: Location) -> Place {
@@ -152,11 +159,17 @@ impl Source<'_> {
     }
 }
 
+/// An expression and where it begins.
+struct Using<'a> {
+    text: &'a str,
+    place: Place,
+}
+
 fn is_space(token: &TokenWithSpan) -> bool {
     matches!(token.token, Token::Whitespace(_))
 }
 
-fn policy_of(policy: CreatePolicy, using: String, place: &Place) -> Result<FilePolicy, Vec<Problem>> {
+fn policy_of(policy: CreatePolicy, using: Using<'_>, place: &Place) -> Result<FilePolicy, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut wrong = |what: String| problems.push(place.problem(what));
     let name = fold(&policy.name);
@@ -172,7 +185,7 @@ fn policy_of(policy: CreatePolicy, using: String, place: &Place) -> Result<FileP
     }
     if policy.using.is_none() {
         wrong(format!("policy {name} has no USING (…)"));
-    } else if using.is_empty() {
+    } else if using.text.is_empty() {
         wrong(format!("the expression of policy {name} cannot be found"));
     }
     let table = table(&policy.table_name).map_err(&mut wrong).ok();
@@ -185,12 +198,15 @@ fn policy_of(policy: CreatePolicy, using: String, place: &Place) -> Result<FileP
     };
     match (table, roles) {
         (Some(table), Ok(roles)) if problems.is_empty() => Ok(FilePolicy {
-            table,
-            name,
-            permissive: policy.policy_type != Some(CreatePolicyType::Restrictive),
-            roles,
-            using,
+            policy: catalog::FilePolicy {
+                table,
+                name,
+                permissive: policy.policy_type != Some(CreatePolicyType::Restrictive),
+                roles,
+                using: using.text.to_owned(),
+            },
             place: place.clone(),
+            expression: using.place,
         }),
         _ => Err(problems),
     }
@@ -210,6 +226,51 @@ fn table(name: &ObjectName) -> Result<TableName, String> {
         Some([schema, table]) => Ok(TableName::new(schema, table)),
         _ => Err(format!("{name} is no table; write table or schema.table")),
     }
+}
+
+/// The statements of a setup, one by one. Only those that change or read rows: the transaction they run in must be undone
+/// afterwards, whatever they are.
+///
+/// # Errors
+/// What is wrong with them.
+pub(super) fn setup(text: &str) -> Result<Vec<String>, String> {
+    const KNOWN: [Keyword; 5] = [
+        Keyword::INSERT,
+        Keyword::UPDATE,
+        Keyword::DELETE,
+        Keyword::SELECT,
+        Keyword::WITH,
+    ];
+    let file = Arc::from("setup");
+    let source = Source {
+        file: &file,
+        text,
+        lines: line_starts(text),
+    };
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, text)
+        .tokenize_with_location()
+        .map_err(|error| format!("setup: {error}"))?;
+    let mut statements = Vec::new();
+    for tokens in tokens.split(|token| token.token == Token::SemiColon) {
+        let mut said = tokens.iter().filter(|token| !is_space(token));
+        let Some(first) = said.next() else {
+            continue;
+        };
+        let known = matches!(&first.token, Token::Word(word) if KNOWN.contains(&word.keyword));
+        let last = said.next_back().unwrap_or(first);
+        let range = source.offset(first.span.start).zip(source.offset(last.span.end));
+        let statement = range.and_then(|(start, end)| text.get(start..end));
+        match statement {
+            Some(statement) if known => statements.push(statement.to_owned()),
+            _ => {
+                return Err(format!(
+                    "setup may only INSERT, UPDATE, DELETE and SELECT, but has {}",
+                    first.token
+                ));
+            }
+        }
+    }
+    Ok(statements)
 }
 
 /// A table as SQL names it, `public` where no schema is said.
@@ -265,17 +326,17 @@ mod tests {
         let [own, only] = policies.as_slice() else {
             panic!("{policies:?}")
         };
-        assert_eq!(own.table, TableName::new("public", "todos"));
-        assert_eq!(own.name, "own");
-        assert!(own.permissive);
-        assert_eq!(own.roles, ["public"]);
-        assert_eq!(own.using, "owner = auth.uid()");
+        assert_eq!(own.policy.table, TableName::new("public", "todos"));
+        assert_eq!(own.policy.name, "own");
+        assert!(own.policy.permissive);
+        assert_eq!(own.policy.roles, ["public"]);
+        assert_eq!(own.policy.using, "owner = auth.uid()");
         assert_eq!(own.place.to_string(), "p/t.sql:2");
-        assert_eq!(only.table, TableName::new("App", "To dos"));
-        assert_eq!(only.name, "Only Mine");
-        assert!(!only.permissive);
-        assert_eq!(only.roles, ["authenticated", "Anon"]);
-        assert_eq!(only.using, "(a = 'x;)') -- (why\n and b = $$;$$");
+        assert_eq!(only.policy.table, TableName::new("App", "To dos"));
+        assert_eq!(only.policy.name, "Only Mine");
+        assert!(!only.policy.permissive);
+        assert_eq!(only.policy.roles, ["authenticated", "Anon"]);
+        assert_eq!(only.policy.using, "(a = 'x;)') -- (why\n and b = $$;$$");
         assert_eq!(only.place.line, 4);
     }
 
@@ -291,13 +352,34 @@ mod tests {
             "(data -> 'a' ->> 'b')::int = 3",
         ] {
             let text = format!("create policy é on t using (\n{using} -- end\n)");
-            assert_eq!(read(&text).unwrap()[0].using, using);
+            assert_eq!(read(&text).unwrap()[0].policy.using, using);
         }
         let crlf = read("create policy a\r\non t\r\nusing (a\r\n= 1);\r\ncreate policy b on t using (true);")
             .unwrap();
-        assert_eq!(crlf[0].using, "a\r\n= 1");
+        assert_eq!(crlf[0].policy.using, "a\r\n= 1");
         assert_eq!(crlf[1].place.line, 5);
         assert_eq!(read(" -- nothing\n").unwrap(), []);
+    }
+
+    #[test]
+    fn setups_are_statements_that_change_rows() {
+        let text = " insert into t values ('a;b') ; -- more\nupdate t set a = 1;;with x as (select 1) select * from x";
+        let expected = [
+            "insert into t values ('a;b')",
+            "update t set a = 1",
+            "with x as (select 1) select * from x",
+        ];
+        assert_eq!(setup(text).unwrap(), expected);
+        for text in [
+            "commit",
+            "select 1; rollback",
+            "BEGIN",
+            "(select 1)",
+            "do $$ $$",
+            "select 'x",
+        ] {
+            assert!(setup(text).is_err(), "{text}");
+        }
     }
 
     #[test]

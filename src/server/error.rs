@@ -1,4 +1,5 @@
 use crate::auth::KeyError;
+use crate::policy_files::Problem;
 use crate::postgres::SqlError;
 use crate::shutdown::StillRunning;
 
@@ -11,6 +12,9 @@ pub enum ServeError {
     /// The settings for database connections cannot be used.
     #[error(transparent)]
     Database(#[from] SqlError),
+    /// Policy files are wrong: all that is wrong with them.
+    #[error("policy files cannot be used: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    PolicyFiles(Vec<Problem>),
     /// The listening socket failed.
     #[error("connections cannot be accepted")]
     Listener(#[source] std::io::Error),

@@ -4,20 +4,23 @@
 //! together. No decision of a request or a change is made here.
 
 mod error;
+mod policies;
 mod rows;
 mod settings;
 mod startup;
 
 pub use error::ServeError;
-pub use settings::connect as connect_settings;
+pub use policies::Reload;
+pub use settings::{connect as connect_settings, policy_directory};
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
+use policies::PolicySet;
 use rows::Rows;
 use startup::Startup;
 
@@ -35,18 +38,39 @@ use crate::transport::{self, Services};
 /// says what is the matter, and rows flow as soon as they can.
 ///
 /// # Errors
-/// Settings that cannot be used, or the tasks that did not end within the grace time.
+/// Settings or policy files that cannot be used, or the tasks that did not end within the grace time.
 pub async fn run(listener: TcpListener, config: Config, shutdown: Shutdown) -> Result<(), ServeError> {
+    run_with(listener, config, shutdown, Reload::default()).await
+}
+
+/// As [`run`], with a way to ask for what cannot be noticed.
+///
+/// # Errors
+/// As for [`run`].
+pub async fn run_with(
+    listener: TcpListener,
+    config: Config,
+    shutdown: Shutdown,
+    reload: Reload,
+) -> Result<(), ServeError> {
     let grace = config.listen.shutdown_grace;
-    let result = serve(listener, config, &shutdown).await;
+    let result = serve(listener, config, &shutdown, reload).await;
     shutdown.cancel();
     let ended = shutdown.wait(grace).await;
     result?;
     ended.map_err(ServeError::Shutdown)
 }
 
-async fn serve(listener: TcpListener, config: Config, shutdown: &Shutdown) -> Result<(), ServeError> {
+async fn serve(
+    listener: TcpListener,
+    config: Config,
+    shutdown: &Shutdown,
+    reload: Reload,
+) -> Result<(), ServeError> {
     let metrics = Metrics::new();
+    let directory = policy_directory(&config);
+    let policies = directory.as_ref().map(PolicySet::read).transpose();
+    let policies = policies.map_err(ServeError::PolicyFiles)?.unwrap_or_default();
     let (stream, states) = watch::channel(StreamState::Starting);
     let (arrived, feed) = watch::channel(None);
     let services = Services {
@@ -63,11 +87,14 @@ async fn serve(listener: TcpListener, config: Config, shutdown: &Shutdown) -> Re
         judge_pool: Pool::new(&connect, &settings::judge_pool(&config))?,
         connect,
         config,
+        policies,
         stream,
-        metrics,
+        metrics: Arc::clone(&metrics),
         shutdown: shutdown.clone(),
     };
-    shutdown.spawn("startup", startup.run(arrived));
+    let follower = directory.map(|directory| (directory, reload));
+    let (failed, failure) = oneshot::channel();
+    shutdown.spawn("startup", startup.run(arrived, follower, failed));
 
     let router = transport::router(services);
     // Messages are written whole; waiting for more would only delay them.
@@ -81,6 +108,7 @@ async fn serve(listener: TcpListener, config: Config, shutdown: &Shutdown) -> Re
     tokio::select! {
         served = serving => served.map_err(ServeError::Listener),
         () = requests_had_their_time(shutdown) => Ok(()),
+        Ok(error) = failure => Err(error),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::auth::Claims;
 use crate::change::StreamState;
 use crate::feed::{Feed, SubscribeError, SubscribeRequest, SubscriberId};
 use crate::hub::Frame;
+use crate::policy::listing::Listing;
 use crate::transport::{Pending, RowFeed};
 
 /// A feed that may be still to come.
@@ -53,6 +54,12 @@ impl RowFeed for Rows {
         if let Some(feed) = &*self.feed.borrow() {
             feed.unsubscribe(id);
         }
+    }
+
+    fn policies(&self) -> Pending<Result<Listing, SubscribeError>> {
+        let feed = self.feed.borrow().clone();
+        let waiting = || SubscribeError::Unavailable("the database is still being waited for".to_owned());
+        Box::pin(async move { feed.ok_or_else(waiting)?.policies().await })
     }
 
     fn stream(&self) -> watch::Receiver<StreamState> {

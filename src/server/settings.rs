@@ -1,12 +1,14 @@
 //! From the configuration to each module's own settings.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::auth;
-use crate::config::{self, Config};
+use crate::config::{self, Config, SETTINGS};
 use crate::feed;
 use crate::hub::Bounds;
 use crate::policy;
+use crate::policy_files::Directory;
 use crate::postgres::{ConnectSettings, InstallOptions, PoolOptions, Session, SslMode};
 use crate::replication::{self, SlotSettings};
 use crate::session::Limits;
@@ -83,6 +85,16 @@ pub(super) fn judge(config: &Config) -> policy::Settings {
     }
 }
 
+/// Where policy files are, if they are anywhere. A directory that somebody named has to be there: without it more would be
+/// seen than they think.
+pub fn policy_directory(config: &Config) -> Option<Directory> {
+    let path = config.policy.directory.as_ref()?;
+    let by_default = SETTINGS
+        .iter()
+        .any(|setting| setting.key == "policy.directory" && Path::new(setting.default) == path);
+    Some(Directory::new(path, by_default))
+}
+
 /// How long a policy or filter that ran out of time by itself is not evaluated for the subscribers it was slow for.
 const QUARANTINE: Duration = Duration::from_secs(10);
 
@@ -92,6 +104,7 @@ pub(super) fn feed(config: &Config) -> feed::Settings {
         catalog_refresh: config.database.catalog_interval,
         max_record_bytes: config.limits.record_bytes,
         max_in_values: config.limits.in_list_values,
+        policies_required: config.policy.required,
         unjudged_deletes: match config.policy.unjudged_deletes {
             config::UnjudgedDeletes::Key => feed::UnjudgedDeletes::Key,
             config::UnjudgedDeletes::Deny => feed::UnjudgedDeletes::Deny,

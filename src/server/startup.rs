@@ -3,13 +3,15 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use super::settings;
+use super::policies::{Follower, PolicySet, Reload};
+use super::{ServeError, settings};
 use crate::change::StreamState;
 use crate::config::Config;
 use crate::feed::{CatalogError, Feed, StreamEnds};
 use crate::policy::{Engine, Judge};
+use crate::policy_files::Directory;
 use crate::postgres::{self, ConnectSettings, InstallReport, Pool, SqlError};
 use crate::replication::{self, Backoff};
 use crate::shutdown::Shutdown;
@@ -21,6 +23,7 @@ pub(super) struct Startup {
     pub(super) connect: ConnectSettings,
     pub(super) catalog_pool: Pool,
     pub(super) judge_pool: Pool,
+    pub(super) policies: PolicySet,
     pub(super) stream: watch::Sender<StreamState>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) shutdown: Shutdown,
@@ -40,20 +43,40 @@ enum NotYet {
 }
 
 impl Startup {
-    /// Tries until the feed runs, then starts the replication stream and puts the feed into `arrived`.
-    pub(super) async fn run(self, arrived: watch::Sender<Option<Feed>>) {
+    /// Tries until the feed runs, then starts the replication stream, puts the feed into `arrived` and follows the policy
+    /// files. What no waiting mends goes into `failed`.
+    pub(super) async fn run(
+        self,
+        arrived: watch::Sender<Option<Feed>>,
+        files: Option<(Directory, Reload)>,
+        failed: oneshot::Sender<ServeError>,
+    ) {
         let shutdown = self.shutdown.clone();
+        let follower = files.map(|(directory, reload)| Follower {
+            directory,
+            reload,
+            metrics: Arc::clone(&self.metrics),
+            shutdown: shutdown.clone(),
+            current: self.policies.clone(),
+        });
         tokio::select! {
-            feed = self.insist() => {
-                arrived.send_replace(Some(feed));
-                // Those who ask later find it here.
-                shutdown.cancelled().await;
-            }
+            started = self.insist() => match started {
+                Ok(feed) => {
+                    if let Some(follower) = follower {
+                        shutdown.spawn("policy files", follower.run(feed.clone()));
+                    }
+                    arrived.send_replace(Some(feed));
+                    // Those who ask later find it here.
+                    shutdown.cancelled().await;
+                }
+                // Whoever does not listen any more is stopping.
+                Err(error) => drop(failed.send(error)),
+            },
             () = shutdown.cancelled() => {}
         }
     }
 
-    async fn insist(self) -> Feed {
+    async fn insist(self) -> Result<Feed, ServeError> {
         let mut backoff = Backoff::new();
         loop {
             match Box::pin(self.attempt()).await {
@@ -64,7 +87,10 @@ impl Startup {
                         waited
                     });
                     self.follow(ends);
-                    return feed;
+                    return Ok(feed);
+                }
+                Err(NotYet::Catalog(CatalogError::PolicyFiles(refused))) => {
+                    return Err(ServeError::PolicyFiles(self.policies.problems(&refused)));
                 }
                 Err(reason) => self.tell(reason.to_string()),
             }
@@ -95,6 +121,7 @@ impl Startup {
         );
         let started = Feed::start(
             settings::feed(&self.config),
+            self.policies.for_catalog(),
             self.catalog_pool.clone(),
             Engine::new(judge, Arc::clone(&self.metrics)),
             self.stream.clone(),

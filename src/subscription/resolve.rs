@@ -54,6 +54,7 @@ pub fn resolve(
         .map(|table| {
             let access = access.tables.get(&table.oid);
             readable(binding, &meant.conditions, table, access)?;
+            has_policies(binding, table, access)?;
             let columns = columns(binding, table, access)?;
             comparable(binding, &meant.conditions, table, access)?;
             Ok(Target {
@@ -124,6 +125,24 @@ pub(super) fn meant<'a>(binding: &Binding, catalog: &'a Catalog) -> Result<Meant
         return Err(Refusal::NotPublished(params(binding)));
     }
     Ok(Meant { tables, conditions })
+}
+
+/// Where policies are required, a table without any is shown to nobody. Who asks for it by name is told; a wildcard has
+/// other tables.
+fn has_policies(binding: &Binding, table: &Table, access: Option<&Access>) -> Result<(), Refusal> {
+    let named =
+        binding.table.as_deref().is_some_and(|name| name != "*") && binding.schema.as_deref() != Some("*");
+    let denied = access.is_some_and(|access| access.restrictions(table).any(|by| by.denies_all()));
+    if named && denied && table.has_no_policies() {
+        return Err(exception(
+            binding,
+            format!(
+                "table {} has no row-level security and no policy file",
+                table.name
+            ),
+        ));
+    }
+    Ok(())
 }
 
 /// The role must be able to read what it filters on: a filter tells whether a value matches.

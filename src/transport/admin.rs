@@ -116,6 +116,37 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
+/// The role that may see how everybody is judged.
+const SERVICE_ROLE: &str = "service_role";
+
+/// `GET /api/policies`: what is in force on every published table, for tokens of the service role.
+pub(super) async fn policies(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
+    let key = |name| headers.get(name)?.to_str().ok();
+    let keys = || ["x-api-key", "apikey"].into_iter().find_map(key);
+    let Some(token) = bearer(&headers).or_else(keys) else {
+        let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+        return (challenge, problem(StatusCode::UNAUTHORIZED, "API key is missing")).into_response();
+    };
+    match server.tokens.verify(token.into()).await {
+        Err(error) => return problem(StatusCode::UNAUTHORIZED, &error.to_string()),
+        Ok(claims) if &*claims.role != SERVICE_ROLE => {
+            return problem(
+                StatusCode::FORBIDDEN,
+                "this needs a token of the role service_role",
+            );
+        }
+        Ok(_) => {}
+    }
+    match server.rows.policies().await {
+        Ok(listing) => Json(listing).into_response(),
+        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+fn problem(status: StatusCode, message: &str) -> Response {
+    (status, Json(json!({ "message": message }))).into_response()
+}
+
 /// `GET /api/ping`.
 pub(super) async fn ping() -> Response {
     Json(json!({ "message": "Success" })).into_response()

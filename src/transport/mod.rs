@@ -153,6 +153,7 @@ fn routes(server: Arc<Server>) -> Router {
     for api in ["/api", "/realtime/v1/api"] {
         router = router
             .route(&format!("{api}/ping"), get(admin::ping))
+            .route(&format!("{api}/policies"), get(admin::policies))
             .route(&format!("{api}/broadcast"), any(admin::no_broadcast))
             .route(
                 &format!("{api}/broadcast/{{topic}}/events/{{event}}"),

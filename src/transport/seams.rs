@@ -10,6 +10,7 @@ use crate::auth::{Claims, TokenError, Verifier};
 use crate::change::StreamState;
 use crate::feed::{SubscribeError, SubscribeRequest, SubscriberId};
 use crate::hub::Frame;
+use crate::policy::listing::Listing;
 
 /// An outcome that is still to come.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -39,6 +40,8 @@ pub trait RowFeed: Send + Sync + 'static {
     /// See [`Feed::unsubscribe`](crate::feed::Feed::unsubscribe).
     fn unsubscribe(&self, id: SubscriberId);
 
+    /// See [`Feed::policies`](crate::feed::Feed::policies).
+    fn policies(&self) -> Pending<Result<Listing, SubscribeError>>;
     /// The state of the replication stream, and its changes.
     fn stream(&self) -> watch::Receiver<StreamState>;
 }

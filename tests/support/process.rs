@@ -55,9 +55,14 @@ impl Process {
 
     /// Asks it to end, as an orchestrator does.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
         let id = self.child.id().expect("it is running");
         let pid = Pid::from_raw(i32::try_from(id).expect("a pid")).expect("not zero");
-        kill_process(pid, Signal::TERM).expect("it is ours");
+        kill_process(pid, signal).expect("it is ours");
     }
 
     /// Waits for its end.

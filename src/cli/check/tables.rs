@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 
 use super::report::{RoleView, TableView};
 use super::{CheckOptions, Level, Report};
-use crate::postgres::catalog::{self, Access, ReplicaIdentity, RoleAccess, RowAccess, Table};
+use crate::postgres::catalog::{self, Access, Policy, ReplicaIdentity, RoleAccess, RowAccess, Table};
 use crate::postgres::{SqlError, quote_identifier, quote_table};
 
 /// Adds a view per table, and a finding where one needs attention.
@@ -13,7 +13,7 @@ pub(super) async fn views(
     options: &CheckOptions,
     report: &mut Report,
 ) -> Result<(), SqlError> {
-    let catalog = catalog::load(client, &options.publication).await?;
+    let catalog = super::files::catalog(client, options, report).await?;
     let exists = catalog::publication(client, &options.publication)
         .await?
         .is_some();
@@ -34,14 +34,17 @@ pub(super) async fn views(
     }
     let mut roles = Vec::new();
     for role in &options.roles {
-        if let Some(access) = catalog::role_access(client, role, &catalog).await? {
+        if let Some(mut access) = catalog::role_access(client, role, &catalog).await? {
+            if options.policies_required {
+                access.require_policies(&catalog);
+            }
             roles.push((role.as_str(), access));
         }
     }
     let mut tables: Vec<_> = catalog.tables.values().collect();
     tables.sort_by(|a, b| a.name.cmp(&b.name));
     for table in tables {
-        judge(table, &roles, report);
+        judge(table, &roles, options, report);
         report.tables.push(TableView {
             name: table.name.to_string(),
             traits: traits(table),
@@ -59,7 +62,7 @@ pub(super) async fn views(
     Ok(())
 }
 
-fn judge(table: &Table, roles: &[(&str, RoleAccess)], report: &mut Report) {
+fn judge(table: &Table, roles: &[(&str, RoleAccess)], options: &CheckOptions, report: &mut Report) {
     let (name, quoted) = (&table.name, quote_table(&table.name));
     if table.primary_key.is_empty() {
         report.add(
@@ -82,6 +85,18 @@ fn judge(table: &Table, roles: &[(&str, RoleAccess)], report: &mut Report) {
             format!("ALTER TABLE {quoted} REPLICA IDENTITY FULL;"),
         );
     }
+    let enable = format!("ALTER TABLE {quoted} ENABLE ROW LEVEL SECURITY;");
+    if table.has_no_policies() && options.policies_required {
+        report.add(
+            Level::Warning,
+            "row security",
+            format!(
+                "{name} has no row-level security and no policy file; policy.required shows it to nobody"
+            ),
+            enable,
+        );
+        return;
+    }
     // A role that is above row security anyway says nothing about the table.
     let open_to: Vec<&str> = roles
         .iter()
@@ -94,12 +109,15 @@ fn judge(table: &Table, roles: &[(&str, RoleAccess)], report: &mut Report) {
         })
         .map(|(role, _)| *role)
         .collect();
-    if !table.rls && !open_to.is_empty() {
+    if table.has_no_policies() && !open_to.is_empty() {
         report.add(
             Level::Warning,
             "row security",
-            format!("{name} has it off; every row goes to {}", open_to.join(" and ")),
-            format!("ALTER TABLE {quoted} ENABLE ROW LEVEL SECURITY;"),
+            format!(
+                "{name} has it off and no policy file; every row goes to {}",
+                open_to.join(" and ")
+            ),
+            enable,
         );
     }
 }
@@ -140,7 +158,11 @@ fn sees(table: &Table, access: &Access) -> String {
     if hidden.len() == table.columns.len() {
         return "nothing: it may not select".to_owned();
     }
-    let mut text = rows(table, &access.rows);
+    let mut text = rows(&table.policies, &access.rows);
+    if access.files != RowAccess::Unrestricted {
+        text.push_str("; policy files: ");
+        text.push_str(&rows(&table.file_policies, &access.files));
+    }
     if hidden.is_empty() {
         return text;
     }
@@ -156,7 +178,7 @@ fn sees(table: &Table, access: &Access) -> String {
     text
 }
 
-fn rows(table: &Table, rows: &RowAccess) -> String {
+fn rows(policies: &[Policy], rows: &RowAccess) -> String {
     let (permissive, restrictive) = match rows {
         RowAccess::Unrestricted => return "all rows".to_owned(),
         RowAccess::Policies { permissive, .. } if permissive.is_empty() => {
@@ -170,7 +192,7 @@ fn rows(table: &Table, rows: &RowAccess) -> String {
     let names = |indexes: &[usize]| {
         let names: Vec<&str> = indexes
             .iter()
-            .filter_map(|i| Some(table.policies.get(*i)?.name.as_str()))
+            .filter_map(|i| Some(policies.get(*i)?.name.as_str()))
             .collect();
         names.join(", ")
     };

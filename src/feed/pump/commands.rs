@@ -24,6 +24,10 @@ impl Pump {
                 self.roster.remove(id);
                 self.waiting.retain(|waiting| waiting.id != id);
             }
+            Command::Adopt(answer) => {
+                self.adopt().await;
+                let _ = answer.send(());
+            }
         }
         self.count();
     }

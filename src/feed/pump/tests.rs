@@ -35,6 +35,7 @@ async fn pump() -> (Pump, Connection) {
     let settings = Settings {
         publication: "p".to_owned(),
         catalog_refresh: Duration::from_secs(3600),
+        policies_required: false,
         max_record_bytes: 1 << 20,
         max_in_values: 100,
         unjudged_deletes: UnjudgedDeletes::Key,
@@ -48,7 +49,7 @@ async fn pump() -> (Pump, Connection) {
         relation_rows: 100,
         relation_rows_total: 1000,
     };
-    let keeper = Keeper::start(pool.clone(), &settings, Arc::clone(&metrics)).await;
+    let keeper = Keeper::start(pool.clone(), &settings, Vec::new(), Arc::clone(&metrics)).await;
     let engine = Engine::new(
         Judge::new(pool.clone(), judging, Arc::clone(&metrics)),
         Arc::clone(&metrics),

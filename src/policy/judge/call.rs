@@ -99,7 +99,7 @@ fn parameters<'a>(items: &[&Item<'a>]) -> (Vec<&'a str>, Vec<Asked<'a>>) {
     (queries, asked)
 }
 
-pub(super) fn row_json(row: &Row) -> Box<RawValue> {
+pub(in crate::policy) fn row_json(row: &Row) -> Box<RawValue> {
     let mut json = String::with_capacity(row.text_bytes() + row.layout().columns.len() * 16 + 2);
     json.push('{');
     for (column, value) in row.iter() {

@@ -80,7 +80,30 @@ pub async fn role_access(
         })
         .collect();
     let functions = callable::read(client, role, catalog).await?;
-    Ok(Some(RoleAccess { tables, functions }))
+    let above_rls = rows
+        .first()
+        .map_or(Ok(false), |row| row.try_get("above_rls"))
+        .map_err(&doing)?;
+    Ok(Some(RoleAccess {
+        tables,
+        functions,
+        above_rls,
+    }))
+}
+
+impl RoleAccess {
+    /// Shows the role no row of a table that has neither row-level security nor a policy from a file, unless it is above
+    /// row-level security.
+    pub fn require_policies(&mut self, catalog: &Catalog) {
+        if self.above_rls {
+            return;
+        }
+        for table in catalog.tables.values().filter(|table| table.has_no_policies()) {
+            if let Some(access) = self.tables.get_mut(&table.oid) {
+                access.rows = none();
+            }
+        }
+    }
 }
 
 /// One row of the answer.
@@ -148,13 +171,16 @@ impl Rights {
 
 /// For a table that is gone, or has no columns to read.
 fn nothing(table: &Table) -> Access {
-    let none = RowAccess::Policies {
-        permissive: Vec::new(),
-        restrictive: Vec::new(),
-    };
     Access {
         columns: vec![false; table.columns.len()],
-        rows: none.clone(),
-        files: none,
+        rows: none(),
+        files: none(),
+    }
+}
+
+fn none() -> RowAccess {
+    RowAccess::Policies {
+        permissive: Vec::new(),
+        restrictive: Vec::new(),
     }
 }

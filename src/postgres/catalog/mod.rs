@@ -283,6 +283,8 @@ pub struct RoleAccess {
     /// do all functions they call in turn (those below a `SECURITY DEFINER` one as its owner). Any other has to be
     /// called by Postgres, which may refuse.
     pub functions: HashSet<u32>,
+    /// It is superuser or BYPASSRLS, so that neither row-level security nor policy files apply to it.
+    pub above_rls: bool,
 }
 
 /// What one role may read of one table.
@@ -382,6 +384,11 @@ impl Policy {
 }
 
 impl Table {
+    /// Neither row-level security nor a policy file says who may see its rows.
+    pub fn has_no_policies(&self) -> bool {
+        !self.rls && self.file_policies.is_empty()
+    }
+
     /// Index of a column by its exact name.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| &*column.name == name)

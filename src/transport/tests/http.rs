@@ -186,3 +186,32 @@ async fn ping_answers_and_what_is_not_built_says_so() {
     }
     assert_eq!(server.get("/realtime/v1/longpoll").await.0, 501);
 }
+
+#[tokio::test]
+async fn policies_are_for_the_service_role() {
+    let server = Server::start().await;
+    for api in ["/api", "/realtime/v1/api"] {
+        let url = format!("http://{}{api}/policies", server.address);
+        assert_eq!(server.get(&format!("{api}/policies")).await.0, 401);
+        for (header, value, status) in [
+            ("authorization", "Bearer service", 200),
+            ("apikey", "service", 200),
+            ("x-api-key", "service", 200),
+            ("authorization", "Bearer good", 403),
+            ("authorization", "Bearer expired", 401),
+            ("authorization", "Basic service", 401),
+            ("apikey", "unsigned", 401),
+        ] {
+            let response = reqwest::Client::new()
+                .get(&url)
+                .header(header, value)
+                .send()
+                .await
+                .unwrap();
+            assert_eq!(response.status(), status, "{header}: {value}");
+            let body: Value = response.json().await.unwrap();
+            let key = if status == 200 { "tables" } else { "message" };
+            assert!(body.get(key).is_some(), "{body}");
+        }
+    }
+}

@@ -19,6 +19,7 @@ use crate::auth::{Claims, TokenError};
 use crate::change::StreamState;
 use crate::feed::{SubscribeError, SubscribeRequest, SubscriberId};
 use crate::hub::Frame;
+use crate::policy::listing::Listing;
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,8 +29,8 @@ struct FakeTokens;
 impl TokenVerifier for FakeTokens {
     fn verify(&self, token: Arc<str>) -> Pending<Result<Arc<Claims>, TokenError>> {
         let outcome = match &*token {
-            "good" => Ok(Arc::new(Claims {
-                role: "anon".into(),
+            "good" | "service" => Ok(Arc::new(Claims {
+                role: if &*token == "good" { "anon" } else { "service_role" }.into(),
                 sub: None,
                 exp: i64::MAX,
                 json: "{}".into(),
@@ -77,6 +78,10 @@ impl RowFeed for FakeFeed {
 
     fn unsubscribe(&self, id: SubscriberId) {
         let _ = self.given_back.send(id);
+    }
+
+    fn policies(&self) -> Pending<Result<Listing, SubscribeError>> {
+        Box::pin(std::future::ready(Ok(Listing { tables: Vec::new() })))
     }
 
     fn stream(&self) -> watch::Receiver<StreamState> {

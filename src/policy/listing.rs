@@ -1,0 +1,158 @@
+//! Every policy of every published table, for people and for tools.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use tokio_postgres::Client;
+
+use crate::postgres::SqlError;
+use crate::postgres::catalog::{Catalog, Policy, Table};
+
+/// The published tables by name, each with its policies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listing {
+    /// The tables.
+    pub tables: Vec<TableListing>,
+}
+
+/// One table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TableListing {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+    /// Row-level security is enabled.
+    pub row_level_security: bool,
+    /// The database's, then those of files. While row-level security is off, those of the database restrict nobody.
+    pub policies: Vec<PolicyListing>,
+}
+
+/// One policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PolicyListing {
+    /// Its name.
+    pub name: String,
+    /// `database` or `file`.
+    pub source: &'static str,
+    /// PERMISSIVE (true) or RESTRICTIVE (false).
+    pub permissive: bool,
+    /// Names of the roles it is for; `public` is everybody.
+    pub roles: Vec<String>,
+    /// Its expression, as Postgres prints it.
+    pub using: Option<String>,
+}
+
+/// Puts the list together, with the names of the roles.
+///
+/// # Errors
+/// The database did not answer.
+pub async fn read(client: &Client, catalog: &Catalog) -> Result<Listing, SqlError> {
+    let doing = SqlError::during("reading the names of roles");
+    let policies = |table: &Table| -> Vec<Policy> {
+        let all = table.policies.iter().chain(&table.file_policies);
+        all.cloned().collect()
+    };
+    let oids: Vec<u32> = catalog
+        .tables
+        .values()
+        .flat_map(|table| policies(table))
+        .flat_map(|policy| policy.roles)
+        .collect();
+    let rows = client
+        .query(
+            "select oid, rolname::text from pg_catalog.pg_roles where oid = any ($1::oid[])",
+            &[&oids],
+        )
+        .await
+        .map_err(&doing)?;
+    let mut names: HashMap<u32, String> = HashMap::from([(0, "public".to_owned())]);
+    for row in &rows {
+        names.insert(row.try_get(0).map_err(&doing)?, row.try_get(1).map_err(&doing)?);
+    }
+    Ok(Listing::new(catalog, &names))
+}
+
+impl Listing {
+    fn new(catalog: &Catalog, roles: &HashMap<u32, String>) -> Self {
+        let mut tables: Vec<_> = catalog.tables.values().collect();
+        tables.sort_by(|a, b| a.name.cmp(&b.name));
+        let tables = tables
+            .into_iter()
+            .map(|table| TableListing {
+                schema: table.name.schema.to_string(),
+                table: table.name.table.to_string(),
+                row_level_security: table.rls,
+                policies: of(&table.policies, "database", roles)
+                    .chain(of(&table.file_policies, "file", roles))
+                    .collect(),
+            })
+            .collect();
+        Self { tables }
+    }
+
+    /// For a terminal, with a line break at its end.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        for table in &self.tables {
+            let security = if table.row_level_security { "on" } else { "off" };
+            // Writing to a String does not fail.
+            let _ = writeln!(
+                text,
+                "{}.{}  row security {security}, {} policies",
+                table.schema,
+                table.table,
+                table.policies.len()
+            );
+            for policy in &table.policies {
+                policy.render(&mut text);
+            }
+        }
+        text
+    }
+}
+
+impl PolicyListing {
+    fn render(&self, text: &mut String) {
+        let kind = if self.permissive {
+            "permissive"
+        } else {
+            "restrictive"
+        };
+        let _ = writeln!(
+            text,
+            "  {} ({}, {kind}, to {})",
+            self.name,
+            self.source,
+            self.roles.join(", ")
+        );
+        let using = self
+            .using
+            .as_deref()
+            .unwrap_or("nothing: it lets no row through and restricts none");
+        let _ = writeln!(
+            text,
+            "    using {}",
+            using.split_whitespace().collect::<Vec<_>>().join(" ")
+        );
+    }
+}
+
+fn of<'a>(
+    policies: &'a [Policy],
+    source: &'static str,
+    roles: &'a HashMap<u32, String>,
+) -> impl Iterator<Item = PolicyListing> + 'a {
+    policies.iter().map(move |policy| PolicyListing {
+        name: policy.name.clone(),
+        source,
+        permissive: policy.permissive,
+        roles: policy
+            .roles
+            .iter()
+            .map(|oid| roles.get(oid).cloned().unwrap_or_else(|| oid.to_string()))
+            .collect(),
+        using: policy.using.clone(),
+    })
+}

@@ -1,13 +1,14 @@
 //! Every policy of every published table, for people and for tools.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 use serde::Serialize;
 use tokio_postgres::Client;
 
+use super::Program;
 use crate::postgres::SqlError;
-use crate::postgres::catalog::{Catalog, Policy, Table};
+use crate::postgres::catalog::{Access, Catalog, Policy, RowAccess, Table};
 
 /// The published tables by name, each with its policies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -42,6 +43,8 @@ pub struct PolicyListing {
     pub roles: Vec<String>,
     /// Its expression, as Postgres prints it.
     pub using: Option<String>,
+    /// How it is judged, for a role that may call every function: `compiled`, or `asks Postgres` and why.
+    pub judged: String,
 }
 
 /// Puts the list together, with the names of the roles.
@@ -84,9 +87,7 @@ impl Listing {
                 schema: table.name.schema.to_string(),
                 table: table.name.table.to_string(),
                 row_level_security: table.rls,
-                policies: of(&table.policies, "database", roles)
-                    .chain(of(&table.file_policies, "file", roles))
-                    .collect(),
+                policies: of(table, catalog, roles),
             })
             .collect();
         Self { tables }
@@ -139,20 +140,41 @@ impl PolicyListing {
     }
 }
 
-fn of<'a>(
-    policies: &'a [Policy],
-    source: &'static str,
-    roles: &'a HashMap<u32, String>,
-) -> impl Iterator<Item = PolicyListing> + 'a {
-    policies.iter().map(move |policy| PolicyListing {
-        name: policy.name.clone(),
-        source,
-        permissive: policy.permissive,
-        roles: policy
-            .roles
-            .iter()
-            .map(|oid| roles.get(oid).cloned().unwrap_or_else(|| oid.to_string()))
-            .collect(),
-        using: policy.using.clone(),
-    })
+fn of(table: &Table, catalog: &Catalog, roles: &HashMap<u32, String>) -> Vec<PolicyListing> {
+    let callable: HashSet<u32> = catalog.functions.keys().copied().collect();
+    let database = table.policies.iter().enumerate();
+    let files = table.file_policies.iter().enumerate();
+    let sources = database
+        .map(|(i, policy)| ("database", policy, only(i), RowAccess::Unrestricted))
+        .chain(files.map(|(i, policy)| ("file", policy, RowAccess::Unrestricted, only(i))));
+    sources
+        .map(|(source, policy, rows, files)| {
+            let columns = Vec::new();
+            let access = Access { columns, rows, files };
+            let program = Program::new(table, &access, &callable, catalog);
+            PolicyListing {
+                name: policy.name.clone(),
+                source,
+                permissive: policy.permissive,
+                roles: policy
+                    .roles
+                    .iter()
+                    .map(|oid| roles.get(oid).cloned().unwrap_or_else(|| oid.to_string()))
+                    .collect(),
+                using: policy.using.clone(),
+                judged: program
+                    .policies()
+                    .first()
+                    .map_or_else(String::new, |policy| policy.verdict.to_string()),
+            }
+        })
+        .collect()
+}
+
+/// Nothing but one policy applies.
+fn only(index: usize) -> RowAccess {
+    RowAccess::Policies {
+        permissive: vec![index],
+        restrictive: Vec::new(),
+    }
 }

@@ -15,15 +15,17 @@ mod rehearsal;
 mod relation;
 mod relations;
 mod rules;
+mod trace;
 
 pub use class::{Class, ClassKey, Decision};
 pub use judge::{Judge, Settings};
 pub use program::{Bound, Explained, Judged, Program, Source};
 pub use question::{Failure, Question, Verdict};
-pub use rehearsal::{Rehearsal, RehearsalError};
+pub use rehearsal::{Compiled, Rehearsal, RehearsalError, Unsaid};
 pub use relation::{ParamKey, Probe, RelationQuery, RelationRequest};
 pub use relations::{Clock, Moment, RelationId, RelationReader, Relations};
 pub use rules::{Rule, Rules};
+pub use trace::Step;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

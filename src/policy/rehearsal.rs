@@ -1,5 +1,7 @@
 //! One row judged by Postgres in a transaction that is rolled back: for cases and explanations, where nothing may stay.
 
+mod compiled;
+
 use serde_json::{Map, Value, json};
 use tokio_postgres::types::Json;
 use tokio_postgres::{Client, Transaction};
@@ -10,6 +12,8 @@ use super::question::{Failure, Question, Verdict};
 use crate::change::{Layout, LayoutColumn, Row, RowBuilder};
 use crate::postgres::catalog::{Table, Types};
 use crate::postgres::{SqlError, quote_identifier, quote_table};
+
+pub use compiled::{Compiled, Unsaid};
 
 /// What the judge consists of, for databases that no server was installed in yet. They are gone with the transaction.
 const OBJECTS: [&str; 4] = [

@@ -10,7 +10,7 @@ use super::subject::{self, Answer, Pair, Subject};
 use crate::change::TableName;
 use crate::cli::{Failure, block_on, print};
 use crate::config::Config;
-use crate::policy::{Rehearsal, Verdict};
+use crate::policy::{Rehearsal, Step, Verdict};
 use crate::policy_files::table_name;
 use crate::postgres::catalog::{Access, Catalog, Policy, RowAccess, Table};
 
@@ -42,7 +42,8 @@ async fn explain(config: &Config, asked: &Asked) -> Result<String, Failure> {
     subject.meet([claims.role.to_string()].into()).await?;
     let (connection, catalog, roles) = subject.parts();
     let table = subject::table(catalog, &asked.table).map_err(Failure::failed)?;
-    let access = subject::access(roles, &claims.role, table).map_err(Failure::failed)?;
+    let found = subject::access(roles, &claims.role, table);
+    let (access, callable) = found.map_err(Failure::failed)?;
     let rehearsal = Rehearsal::begin(connection).await.map_err(Failure::failed)?;
     rehearsal.prepare(&[]).await.map_err(Failure::failed)?;
     let row = rehearsal.row(table, &asked.row).await.map_err(Failure::failed)?;
@@ -50,6 +51,7 @@ async fn explain(config: &Config, asked: &Asked) -> Result<String, Failure> {
         table,
         claims: claims.into(),
         access,
+        callable,
         row,
     };
     let explanation = Explanation {
@@ -146,6 +148,15 @@ impl Explanation<'_> {
             2,
             format!("using {}", using.split_whitespace().collect::<Vec<_>>().join(" ")),
         );
+        let compiled = subject::compiled(self.rehearsal, self.catalog, self.pair, alone).await?;
+        let how = compiled
+            .policies
+            .first()
+            .map_or_else(String::new, |policy| policy.verdict.to_string());
+        self.line(2, how);
+        for Step { depth, text, value } in &compiled.steps {
+            self.line(3 + depth, format!("{text}  →  {value}"));
+        }
         let verdict = subject::postgres(self.rehearsal, self.catalog, self.pair, alone).await?;
         let said = match verdict {
             Verdict::Allow => "true".to_owned(),

@@ -1,6 +1,6 @@
 //! The database and the policy files that are looked at, and what each way of deciding says to one row.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::auth::Claims;
-use crate::change::{Row, TableName, Transaction};
+use crate::change::{Lsn, Row, TableName, Transaction};
 use crate::cli::Failure;
 use crate::config::Config;
-use crate::policy::{Question, Rehearsal, Verdict};
+use crate::policy::{Compiled, Question, Rehearsal, Unsaid, Verdict};
 use crate::policy_files::{FilePolicy, Problem};
 use crate::postgres::catalog::{
     self, Access, Catalog, FileFinding, FileProblem, Loaded, Loader, RoleAccess, Table,
@@ -39,6 +39,8 @@ pub(super) struct Pair<'a> {
     pub(super) table: &'a Table,
     pub(super) claims: Arc<Claims>,
     pub(super) access: &'a Access,
+    /// Functions that policies call and the role may call.
+    pub(super) callable: &'a HashSet<u32>,
     pub(super) row: Row,
 }
 
@@ -55,6 +57,8 @@ pub(super) enum Says {
     Hidden,
     /// It is not shown because that could not be decided.
     Failed(String),
+    /// It is for Postgres to say; why.
+    Asks(String),
 }
 
 impl Subject {
@@ -136,19 +140,18 @@ pub(super) fn table<'a>(catalog: &'a Catalog, name: &TableName) -> Result<&'a Ar
         .ok_or_else(|| format!("{name} is no published table"))
 }
 
-/// What a role may see of a table.
+/// What a role may see of a table, and the functions of policies that it may call.
 pub(super) fn access<'a>(
     roles: &'a HashMap<String, RoleAccess>,
     role: &str,
     table: &Table,
-) -> Result<&'a Access, String> {
-    let access = roles
+) -> Result<(&'a Access, &'a HashSet<u32>), String> {
+    let role = roles
         .get(role)
         .ok_or_else(|| format!("role {role} does not exist"))?;
-    access
-        .tables
-        .get(&table.oid)
-        .ok_or_else(|| format!("{} went away meanwhile", table.name))
+    let access = role.tables.get(&table.oid);
+    let access = access.ok_or_else(|| format!("{} went away meanwhile", table.name))?;
+    Ok((access, &role.functions))
 }
 
 impl Subject {
@@ -178,11 +181,24 @@ pub(super) async fn answers(
     catalog: &Catalog,
     pair: &Pair<'_>,
 ) -> Result<Vec<Answer>, String> {
+    let compiled = compiled(rehearsal, catalog, pair, pair.access).await?;
     let verdict = postgres(rehearsal, catalog, pair, pair.access).await?;
-    Ok(vec![Answer {
-        by: "Postgres",
-        says: says(&verdict, pair.access),
-    }])
+    let compiled = match compiled.says {
+        Ok(true) => says(&Verdict::Allow, pair.access),
+        Ok(false) => Says::Hidden,
+        Err(Unsaid::Raises(what)) => Says::Failed(format!("it {what}")),
+        Err(Unsaid::Asks(why)) => Says::Asks(why),
+    };
+    Ok(vec![
+        Answer {
+            by: "compiled",
+            says: compiled,
+        },
+        Answer {
+            by: "Postgres",
+            says: says(&verdict, pair.access),
+        },
+    ])
 }
 
 /// What Postgres says, if `access` were what restricts the row.
@@ -192,23 +208,39 @@ pub(super) async fn postgres(
     pair: &Pair<'_>,
     access: &Access,
 ) -> Result<Verdict, String> {
-    let transaction = Transaction {
-        xid: 0,
-        end_lsn: crate::change::Lsn(0),
-        commit_micros: 0,
-    };
-    let question = Question {
+    let verdict = rehearsal.judge(&question(pair, access), &catalog.types).await;
+    verdict.map_err(|error| error.to_string())
+}
+
+/// What the compiled policies say, if `access` were what restricts the row.
+pub(super) async fn compiled(
+    rehearsal: &Rehearsal<'_>,
+    catalog: &Catalog,
+    pair: &Pair<'_>,
+    access: &Access,
+) -> Result<Compiled, String> {
+    let compiled = rehearsal
+        .compiled(&question(pair, access), pair.callable, catalog)
+        .await;
+    compiled.map_err(|error| error.to_string())
+}
+
+/// Nobody wrote the row, so nothing has to be waited for.
+const NOBODY: Transaction = Transaction {
+    xid: 0,
+    end_lsn: Lsn(0),
+    commit_micros: 0,
+};
+
+fn question<'a>(pair: &'a Pair<'_>, access: &'a Access) -> Question<'a> {
+    Question {
         claims: &pair.claims,
         access,
         table: pair.table,
         row: &pair.row,
-        transaction: &transaction,
+        transaction: &NOBODY,
         residual: Vec::new(),
-    };
-    rehearsal
-        .judge(&question, &catalog.types)
-        .await
-        .map_err(|error| error.to_string())
+    }
 }
 
 /// A row of which nothing may be read is not shown, whatever policies say.
@@ -226,6 +258,7 @@ impl fmt::Display for Says {
             Self::Visible => f.write_str("visible"),
             Self::Hidden => f.write_str("hidden"),
             Self::Failed(why) => write!(f, "hidden, as {why}"),
+            Self::Asks(why) => write!(f, "nothing but {why}"),
         }
     }
 }

@@ -35,6 +35,17 @@ pub enum Judged {
     Asks(Vec<String>),
 }
 
+impl std::fmt::Display for Judged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Compiled => f.write_str("compiled"),
+            Self::Sets(1) => f.write_str("compiled with 1 subquery kept in memory"),
+            Self::Sets(sets) => write!(f, "compiled with {sets} subqueries kept in memory"),
+            Self::Asks(reasons) => write!(f, "asks Postgres: {}", reasons.join("; ")),
+        }
+    }
+}
+
 /// How a compiled policy is judged. A poisoned one is asked as a whole.
 pub(super) fn judged(expr: &Expr, poison: Option<&str>) -> Judged {
     let mut reasons: Vec<String> = poison.map(str::to_owned).into_iter().collect();

@@ -6,6 +6,7 @@ use rowcast::config::Config;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::support::program::in_repository;
 use crate::support::{Client, Database, Process, Server, Version, eventually, process, server, token};
 
 const ALICE: &str = "a0000000-0000-4000-8000-000000000001";
@@ -521,6 +522,8 @@ async fn a_row_is_explained_and_policies_are_listed() {
         "may select every column of public.docs",
         "permissive policy leveled",
         "permissive policy own",
+        "level > 0  →  true",
+        "level  →  3",
         "Postgres says hidden",
     ] {
         assert!(out.contains(line), "{out} lacks {line}");
@@ -532,7 +535,8 @@ async fn a_row_is_explained_and_policies_are_listed() {
     assert_eq!(code, Some(0), "{error}");
     for line in [
         "public.docs  row security on, 2 policies",
-        "public.notes  row security off, 1 policies",
+        "public.notes  row security off, 1 policy",
+        "    using (level > 0)\n    compiled\n",
         "  own (file, permissive, to authenticated)",
         "  leveled (database, permissive, to public)",
     ] {
@@ -563,4 +567,21 @@ async fn a_row_is_explained_and_policies_are_listed() {
         .await;
     assert_eq!(user.expect("an answer").status(), 403);
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cases_of_the_example_are_right() {
+    let db = Database::new().await;
+    db.execute(include_str!("../examples/todo/schema.sql")).await;
+    let directory = in_repository("examples/todo/policies");
+    let (code, out, error) = command(&db, &directory, &["test"]).await;
+    assert_eq!(code, Some(0), "{out}{error}");
+    // Also where no server was installed yet: what judges is made and rolled back.
+    db.execute("drop schema rowcast cascade").await;
+    let (code, out, error) = command(&db, &directory, &["test"]).await;
+    assert_eq!(code, Some(0), "{out}{error}");
+    assert_eq!(
+        db.text("select (to_regnamespace('rowcast') is null)::text").await,
+        "true"
+    );
 }

@@ -79,7 +79,7 @@ npm --prefix "$todo" run --silent build
 port=$(free_port "${DEMO_ROWCAST_PORT:-4000}")
 dev_json=$data_dir/dev.json
 touch "$work/begun"
-start rowcast "$rowcast" dev --data-dir "$data_dir" --port "$port" --sql "$todo/schema.sql"
+start rowcast env ROWCAST_POLICY_DIRECTORY="$todo/policies" "$rowcast" dev --data-dir "$data_dir" --port "$port" --sql "$todo/schema.sql"
 rowcast_pid=$started
 fresh() { [ "$dev_json" -nt "$work/begun" ]; }
 await Rowcast "$rowcast_pid" "$work/rowcast.log" fresh

@@ -26,7 +26,8 @@ Examples:
   rowcast dev --sql schema.sql --sql seed.sql     run at every start: write `create table if not exists`
   rowcast dev --data-dir /tmp/other --port 4001
 
-Settings of the server come from ROWCAST_ variables and --config, as for serve.";
+Settings of the server come from ROWCAST_ variables and --config, as for serve. Policy files are read from the directory
+policies, or where ROWCAST_POLICY_DIRECTORY says.";
 
 pub(super) fn command() -> Command {
     Command::new("dev")
@@ -104,6 +105,7 @@ async fn dev(options: DevOptions) -> Result<(), Failure> {
     signals::cancel_on(&stopping, &shutdown)?;
     run_dev(options, shutdown).await.map_err(|error| match error {
         DevError::Config(error) => Failure::usage(error),
+        error @ DevError::PolicyFiles(_) => Failure::usage(error),
         error => Failure::failed(error),
     })
 }

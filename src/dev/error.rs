@@ -113,6 +113,9 @@ pub enum DevError {
     /// The roles and objects could not be made, or the database could not be reached.
     #[error("cannot prepare the database: {0}")]
     Prepare(String),
+    /// Policy files are wrong; what is wrong with them.
+    #[error("{0}")]
+    PolicyFiles(String),
     /// The server ended with an error.
     #[error("the server ended: {0}")]
     Server(String),

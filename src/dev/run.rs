@@ -305,6 +305,7 @@ fn server_result(
 ) -> Result<(), DevError> {
     match ended {
         Ok(Ok(())) => Ok(()),
+        Ok(Err(error @ server::ServeError::PolicyFiles(_))) => Err(DevError::PolicyFiles(error.to_string())),
         Ok(Err(error)) => Err(DevError::Server(error.to_string())),
         Err(error) => Err(DevError::Server(error.to_string())),
     }

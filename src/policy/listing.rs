@@ -98,13 +98,15 @@ impl Listing {
         let mut text = String::new();
         for table in &self.tables {
             let security = if table.row_level_security { "on" } else { "off" };
+            let count = match table.policies.len() {
+                1 => "1 policy".to_owned(),
+                n => format!("{n} policies"),
+            };
             // Writing to a String does not fail.
             let _ = writeln!(
                 text,
-                "{}.{}  row security {security}, {} policies",
-                table.schema,
-                table.table,
-                table.policies.len()
+                "{}.{}  row security {security}, {count}",
+                table.schema, table.table
             );
             for policy in &table.policies {
                 policy.render(&mut text);
@@ -116,27 +118,22 @@ impl Listing {
 
 impl PolicyListing {
     fn render(&self, text: &mut String) {
+        let Self {
+            name, source, judged, ..
+        } = self;
         let kind = if self.permissive {
             "permissive"
         } else {
             "restrictive"
         };
-        let _ = writeln!(
-            text,
-            "  {} ({}, {kind}, to {})",
-            self.name,
-            self.source,
-            self.roles.join(", ")
-        );
         let using = self
             .using
             .as_deref()
             .unwrap_or("nothing: it lets no row through and restricts none");
-        let _ = writeln!(
-            text,
-            "    using {}",
-            using.split_whitespace().collect::<Vec<_>>().join(" ")
-        );
+        let using = using.split_whitespace().collect::<Vec<_>>().join(" ");
+        let _ = writeln!(text, "  {name} ({source}, {kind}, to {})", self.roles.join(", "));
+        let _ = writeln!(text, "    using {using}");
+        let _ = writeln!(text, "    {judged}");
     }
 }
 

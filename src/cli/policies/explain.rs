@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 use serde_json::{Map, Value};
 
-use super::subject::{self, Answer, Pair, Subject};
+use super::subject::{self, Pair, Subject};
 use crate::change::TableName;
 use crate::cli::{Failure, block_on, print};
 use crate::config::Config;
@@ -106,8 +106,8 @@ impl Explanation<'_> {
         })
         .await?;
         self.text.push('\n');
-        for Answer { by, says } in subject::answers(self.rehearsal, self.catalog, self.pair).await? {
-            self.line(0, format!("{by} says {says}"));
+        for answer in subject::answers(self.rehearsal, self.catalog, self.pair).await? {
+            self.line(0, answer.to_string());
         }
         Ok(self.text)
     }

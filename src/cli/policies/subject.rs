@@ -252,13 +252,22 @@ fn says(verdict: &Verdict, access: &Access) -> Says {
     }
 }
 
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.says {
+            Says::Asks(why) => write!(f, "{} {why}", self.by),
+            says => write!(f, "{} says {says}", self.by),
+        }
+    }
+}
+
 impl fmt::Display for Says {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Visible => f.write_str("visible"),
             Self::Hidden => f.write_str("hidden"),
             Self::Failed(why) => write!(f, "hidden, as {why}"),
-            Self::Asks(why) => write!(f, "nothing but {why}"),
+            Self::Asks(why) => f.write_str(why),
         }
     }
 }

@@ -106,9 +106,9 @@ impl Tally {
         }
         self.failed += 1;
         let mut line = format!("FAILED  {place}: {name}: expected {expected}");
-        for Answer { by, says } in &answers {
+        for answer in &answers {
             // Writing to a String does not fail.
-            let _ = write!(line, ", {by} says {says}");
+            let _ = write!(line, ", {answer}");
         }
         line.push('\n');
         line

@@ -205,3 +205,6 @@ fn refused(what: &'static str, error: &tokio_postgres::Error) -> RehearsalError 
         .map_or_else(|| error.to_string(), |error| error.message().to_owned());
     RehearsalError::Refused { what, words }
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,6 +82,8 @@ impl Follower {
     }
 
     async fn follow(&mut self, feed: &Feed) {
+        let directory = self.directory.path().display();
+        tracing::info!(%directory, policies = self.current.policies.len(), "policy files are followed");
         let mut watcher = Watcher::new(self.directory.path());
         let mut seen = Ok(self.current.texts.clone());
         // The first look is for what changed while the database was waited for.

@@ -585,3 +585,48 @@ async fn the_cases_of_the_example_are_right() {
         "true"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subqueries_are_read_as_the_subscriber() {
+    let db = with_members().await;
+    db.execute("insert into members values (null, 7), (null, 8)")
+        .await;
+    let dir = directory(&[(
+        "notes.sql",
+        "create policy teams on notes using (level in (select team from members));",
+    )]);
+    let explain = async |role: &str, level: i32| {
+        let claims = json!({ "role": role }).to_string();
+        let row = json!({"id": 1, "level": level}).to_string();
+        let arguments = ["explain", "--table", "notes", "--claims", &claims, "--row", &row];
+        let (code, out, error) = command(&db, dir.path(), &arguments).await;
+        assert_eq!(code, Some(0), "{error}");
+        out
+    };
+    let out = explain("authenticated", 7).await;
+    for line in [
+        "compiled with 1 subquery kept in memory",
+        "[2 rows]  →  true",
+        "compiled says visible",
+        "Postgres says visible",
+    ] {
+        assert!(out.contains(line), "{out} lacks {line}");
+    }
+    let out = explain("authenticated", 9).await;
+    assert!(
+        out.contains("compiled says hidden\nPostgres says hidden"),
+        "{out}"
+    );
+    // It may not read the members.
+    let out = explain("anon", 7).await;
+    assert!(
+        out.contains("compiled asks Postgres: a subquery raises SQLSTATE 42501"),
+        "{out}"
+    );
+    assert!(out.contains("Postgres says hidden, as"), "{out}");
+    let out = explain("service_role", 9).await;
+    assert!(
+        out.contains("compiled says visible\nPostgres says visible"),
+        "{out}"
+    );
+}

@@ -524,6 +524,7 @@ async fn a_row_is_explained_and_policies_are_listed() {
         "permissive policy own",
         "level > 0  →  true",
         "level  →  3",
+        "compiled says hidden",
         "Postgres says hidden",
     ] {
         assert!(out.contains(line), "{out} lacks {line}");

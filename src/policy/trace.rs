@@ -229,6 +229,7 @@ pub(super) fn why(stop: &Stop) -> String {
         Stop::Raise(code) => format!("raises SQLSTATE {code}"),
         Stop::Raised(code) => format!("raises SQLSTATE {code}"),
         Stop::Ask(why) => format!("asks Postgres: {why}"),
-        other => format!("{other:?}"),
+        Stop::Unavailable(why) => format!("has no answer: {why}"),
+        Stop::Missing(_) => "reads a column that the row does not carry".to_owned(),
     }
 }

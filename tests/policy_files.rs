@@ -429,7 +429,7 @@ async fn command(db: &Database, dir: &Path, arguments: &[&str]) -> (Option<i32>,
 
 async fn with_members() -> Database {
     let db = database().await;
-    db.execute("create table members (member uuid, team int); grant select on members to authenticated")
+    db.execute("create table members (member uuid, team int); alter table members replica identity full; grant select on members to authenticated")
         .await;
     db
 }

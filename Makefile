@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench install
+.PHONY: help demo test lint bench oracle install
 
 help: ## This list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST)
@@ -20,6 +20,11 @@ lint: ## Format, lints and documentation, warnings as errors
 
 bench: ## Benchmarks
 	cargo bench --locked
+
+# 60 s unless said otherwise; a seed that failed is run again with ROWCAST_SEED=…
+oracle: export ROWCAST_ORACLE_SECONDS ?= 60
+oracle: ## Search for rows that we judge other than Postgres does
+	cargo test --locked --test integration oracle::differential -- --nocapture
 
 install: ## Install what tests and the demo need, where apt-get is
 	.ci/install.sh

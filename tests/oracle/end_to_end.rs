@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rowcast::postgres::Connection;
 use serde_json::{Value, json};
 
+use super::random::Random;
 use crate::support::{Client, Database, Server, Version, token};
 
 const ALICE: &str = "a0000000-0000-4000-8000-000000000001";
@@ -169,22 +170,7 @@ const VALUES: &[&[&str]] = &[
     &["null", "'\\x00ff'", "'\\x'"],
 ];
 
-/// splitmix64, so that a seed says everything.
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % n as u64).expect("a small number")
-    }
-
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())]
-    }
-
     fn expression(&mut self, depth: usize) -> String {
         match self.below(if depth == 0 { 1 } else { 6 }) {
             0..=2 => self.of(ATOMS).to_owned(),

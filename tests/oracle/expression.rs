@@ -1,0 +1,351 @@
+//! Random typed expressions, as trees that can be cut.
+
+use std::fmt;
+
+use super::kinds::Kind;
+use super::random::Random;
+use super::templates::{CLAIMS, CONDITIONS, Template, VALUES};
+
+/// An expression: a text with one `{}` per argument.
+#[derive(Clone, Debug)]
+pub struct Expression {
+    pub kind: Kind,
+    text: String,
+    arguments: Vec<Expression>,
+}
+
+/// What an expression may name.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// Qualified columns.
+    pub columns: Vec<(String, Kind)>,
+}
+
+/// The tables that subqueries read: name, and columns of which each has a type.
+pub const READ: [(&str, &[(&str, Kind)]); 3] = [
+    (
+        "members",
+        &[
+            ("team", Kind::Int4),
+            ("member", Kind::Uuid),
+            ("level", Kind::Int4),
+            ("label", Kind::Text),
+            ("since", Kind::Timestamptz),
+        ],
+    ),
+    (
+        "teams",
+        &[
+            ("id", Kind::Int4),
+            ("owner", Kind::Uuid),
+            ("name", Kind::Text),
+            ("tags", Kind::TextArray),
+        ],
+    ),
+    ("admins", &[("who", Kind::Uuid)]),
+];
+
+impl fmt::Display for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, text) in self.text.split("{}").enumerate() {
+            if let Some(argument) = i.checked_sub(1).and_then(|i| self.arguments.get(i)) {
+                if argument.is_atom() {
+                    write!(f, "{argument}")?;
+                } else {
+                    write!(f, "({argument})")?;
+                }
+            }
+            f.write_str(text)?;
+        }
+        Ok(())
+    }
+}
+
+impl Expression {
+    fn new(kind: Kind, text: impl Into<String>, arguments: Vec<Self>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+            arguments,
+        }
+    }
+
+    fn is_atom(&self) -> bool {
+        self.arguments.is_empty() && !self.text.contains(' ')
+    }
+
+    /// How many nodes it has.
+    pub fn size(&self) -> usize {
+        1 + self.arguments.iter().map(Self::size).sum::<usize>()
+    }
+
+    /// Expressions of the same type that are smaller, the smallest first.
+    pub fn smaller(&self) -> Vec<Self> {
+        let mut found = Vec::new();
+        if !self.arguments.is_empty() || self.text.contains(' ') {
+            found.extend(plain(self.kind));
+        }
+        self.descendants(self.kind, &mut found);
+        for (i, argument) in self.arguments.iter().enumerate() {
+            for smaller in argument.smaller() {
+                let mut copy = self.clone();
+                copy.arguments[i] = smaller;
+                found.push(copy);
+            }
+        }
+        let size = self.size();
+        found.retain(|other| other.size() < size || (other.size() == size && self.text != other.text));
+        found.sort_by_key(Self::size);
+        found
+    }
+
+    fn descendants(&self, kind: Kind, into: &mut Vec<Self>) {
+        for argument in &self.arguments {
+            if argument.kind == kind {
+                into.push(argument.clone());
+            }
+            argument.descendants(kind, into);
+        }
+    }
+}
+
+/// The simplest expressions of a type.
+fn plain(kind: Kind) -> Vec<Expression> {
+    if kind.is_bare() {
+        return Vec::new();
+    }
+    let mut found = vec![Expression::new(kind, format!("null::{}", kind.sql()), vec![])];
+    found.extend(kind.values().iter().take(2).map(|value| cast(kind, value)));
+    found
+}
+
+fn cast(kind: Kind, value: &str) -> Expression {
+    let text = match kind {
+        Kind::Bool => value.to_owned(),
+        _ if kind.is_bare() => value.to_owned(),
+        _ => format!("{value}::{}", kind.sql()),
+    };
+    Expression::new(kind, text, Vec::new())
+}
+
+/// A condition.
+pub fn condition(random: &mut Random, scope: &Scope, depth: usize) -> Expression {
+    let new = |text: &str, arguments| Expression::new(Kind::Bool, text, arguments);
+    if depth > 0 && random.percent(45) {
+        let mut inner = || condition(random, scope, depth - 1);
+        let (a, b) = (inner(), inner());
+        return match random.below(16) {
+            0..4 => new("{} and {}", vec![a, b]),
+            4..8 => new("{} or {}", vec![a, b]),
+            8 => new("{} and {} and {}", vec![a, b, condition(random, scope, 0)]),
+            9 => new("{} or {} or {}", vec![a, b, condition(random, scope, 0)]),
+            10 => new("not {}", vec![a]),
+            11 => new("coalesce({}, {})", vec![a, b]),
+            12 => new(
+                "case when {} then {} else {} end",
+                vec![a, b, condition(random, scope, 0)],
+            ),
+            13 => new("case when {} then {} end", vec![a, b]),
+            14 => {
+                let test = random.of(&[
+                    "is true",
+                    "is not true",
+                    "is false",
+                    "is not false",
+                    "is unknown",
+                    "is null",
+                ]);
+                new(&format!("{{}} {test}"), vec![a])
+            }
+            _ => new("{} is distinct from {}", vec![a, b]),
+        };
+    }
+    match random.below(20) {
+        0..5 => subquery(random, scope, depth),
+        5..11 => comparison(random, scope, depth),
+        11 => {
+            let template = claims_of(random, Kind::Bool);
+            apply(random, scope, depth, &template)
+        }
+        12 => {
+            let (name, kind) = random.one(&scope.columns).clone();
+            let test = random.of(&["is null", "is not null"]);
+            new(&format!("{{}} {test}"), vec![Expression::new(kind, name, vec![])])
+        }
+        13 => value(random, scope, Kind::Bool, 0),
+        _ => {
+            let template = *random.one(CONDITIONS);
+            apply(random, scope, depth, &template)
+        }
+    }
+}
+
+fn claims_of(random: &mut Random, kind: Kind) -> Template {
+    let all: Vec<&Template> = CLAIMS.iter().filter(|template| template.0 == kind).collect();
+    **random.one(&all)
+}
+
+fn apply(random: &mut Random, scope: &Scope, depth: usize, template: &Template) -> Expression {
+    let arguments = template
+        .2
+        .iter()
+        .map(|kind| value(random, scope, *kind, depth.min(2)))
+        .collect();
+    Expression::new(template.0, template.1, arguments)
+}
+
+fn comparison(random: &mut Random, scope: &Scope, depth: usize) -> Expression {
+    let (name, kind) = random.one(&scope.columns).clone();
+    let left = match random.percent(75) {
+        true => Expression::new(kind, name, Vec::new()),
+        false => value(random, scope, kind, depth.min(2)),
+    };
+    let right = value(random, scope, kind, depth.min(2));
+    let operator = match kind.is_ordered() {
+        true => random.of(&[
+            "=",
+            "=",
+            "=",
+            "<>",
+            "<",
+            "<=",
+            ">",
+            ">=",
+            "is distinct from",
+            "is not distinct from",
+        ]),
+        false => "=",
+    };
+    let text = format!("{{}} {operator} {{}}");
+    Expression::new(Kind::Bool, text, vec![left, right])
+}
+
+/// A value of a type.
+fn value(random: &mut Random, scope: &Scope, kind: Kind, depth: usize) -> Expression {
+    if kind.is_bare() {
+        return cast(kind, random.of(kind.values()));
+    }
+    if depth > 0 && random.percent(40) {
+        let all: Vec<&Template> = VALUES.iter().filter(|template| template.0 == kind).collect();
+        if !all.is_empty() && random.percent(75) {
+            let template = **random.one(&all);
+            return apply(random, scope, depth - 1, &template);
+        }
+        let (a, b) = (
+            value(random, scope, kind, depth - 1),
+            value(random, scope, kind, depth - 1),
+        );
+        return match random.below(if kind.is_ordered() { 5 } else { 2 }) {
+            0 => Expression::new(kind, "coalesce({}, {})", vec![a, b]),
+            1 => {
+                let test = condition(random, scope, 0);
+                Expression::new(kind, "case when {} then {} else {} end", vec![test, a, b])
+            }
+            2 => Expression::new(kind, "nullif({}, {})", vec![a, b]),
+            3 => Expression::new(kind, "greatest({}, {})", vec![a, b]),
+            _ => Expression::new(kind, "least({}, {})", vec![a, b]),
+        };
+    }
+    let columns: Vec<&(String, Kind)> = scope.columns.iter().filter(|column| column.1 == kind).collect();
+    if !columns.is_empty() && random.percent(55) {
+        return Expression::new(kind, random.one(&columns).0.clone(), Vec::new());
+    }
+    if random.percent(35) && CLAIMS.iter().any(|template| template.0 == kind) {
+        let template = claims_of(random, kind);
+        return apply(random, scope, 0, &template);
+    }
+    if random.percent(4) {
+        return Expression::new(kind, format!("null::{}", kind.sql()), Vec::new());
+    }
+    cast(kind, random.of(kind.values()))
+}
+
+/// A condition that looks into another table.
+fn subquery(random: &mut Random, scope: &Scope, depth: usize) -> Expression {
+    let (table, columns) = random.of(&[READ[0], READ[0], READ[1], READ[2]]);
+    let alias = format!("q{}", scope.columns.len());
+    let inner = Scope {
+        columns: columns
+            .iter()
+            .map(|(name, kind)| (format!("{alias}.{name}"), *kind))
+            .collect(),
+    };
+    let (picked, kind) = random.one(&inner.columns).clone();
+    let from = format!("from world.{table} {alias} where");
+    let rest = filter(random, &inner, depth);
+    let new = |text: String, arguments| Expression::new(Kind::Bool, text, arguments);
+    let outer = value(random, scope, kind, depth.min(1));
+    let not = random.of(&["", "", "", "not "]);
+    match random.below(9) {
+        0 | 1 => new(
+            format!("{{}} {not}in (select {picked} {from} {{}})"),
+            vec![outer, rest],
+        ),
+        2 => new(
+            format!("{{}} = any (select {picked} {from} {{}})"),
+            vec![outer, rest],
+        ),
+        3 if kind.is_ordered() && kind != Kind::TextArray => new(
+            format!("{{}} = any (array(select {picked} {from} {{}}))"),
+            vec![outer, rest],
+        ),
+        4 => new(format!("{not}exists (select 1 {from} {{}})"), vec![rest]),
+        5..8 => {
+            // Correlated: now and then the condition may name everything on both sides.
+            let both = Scope {
+                columns: scope.columns.iter().chain(&inner.columns).cloned().collect(),
+            };
+            let rest = if random.percent(20) {
+                condition(random, &both, depth.min(1))
+            } else {
+                rest
+            };
+            let text = match random.below(4) {
+                0 => format!("{not}exists (select {from} {{}} and {{}} = {picked})"),
+                _ => format!("{not}exists (select 1 {from} {picked} = {{}} and {{}})"),
+            };
+            let arguments = if text.contains("= {}") {
+                vec![outer, rest]
+            } else {
+                vec![rest, outer]
+            };
+            new(text, arguments)
+        }
+        _ => {
+            let outer = value(random, scope, Kind::Int8, depth.min(1));
+            new(format!("(select count(*) {from} {{}}) > {{}}"), vec![rest, outer])
+        }
+    }
+}
+
+/// What a subquery asks of its own rows: mostly who is meant.
+fn filter(random: &mut Random, inner: &Scope, depth: usize) -> Expression {
+    let users: Vec<&(String, Kind)> = inner
+        .columns
+        .iter()
+        .filter(|column| column.1 == Kind::Uuid)
+        .collect();
+    let user = random.one(&users).0.clone();
+    let mine = |random: &mut Random| {
+        let template = claims_of(random, Kind::Uuid);
+        let column = Expression::new(Kind::Uuid, user.clone(), Vec::new());
+        Expression::new(
+            Kind::Bool,
+            "{} = {}",
+            vec![column, Expression::new(Kind::Uuid, template.1, Vec::new())],
+        )
+    };
+    match random.below(6) {
+        0 => Expression::new(Kind::Bool, "true", Vec::new()),
+        1 => condition_without_subqueries(random, inner),
+        2 if depth > 0 => {
+            let more = condition(random, inner, 0);
+            Expression::new(Kind::Bool, "{} and {}", vec![mine(random), more])
+        }
+        _ => mine(random),
+    }
+}
+
+fn condition_without_subqueries(random: &mut Random, scope: &Scope) -> Expression {
+    comparison(random, scope, 1)
+}

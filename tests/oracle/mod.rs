@@ -1,12 +1,15 @@
 //! Postgres as the oracle: of whole random worlds, and through a whole server.
 
+mod compiled;
 mod differential;
 mod end_to_end;
 mod expression;
+mod judged;
 mod kinds;
 mod random;
 mod rig;
 mod shrink;
+mod staleness;
 mod subject;
 mod templates;
 mod world;

@@ -18,6 +18,8 @@ use crate::support::Database;
 pub struct Rig {
     connection: Connection,
     database: Database,
+    /// The statements of the world that is there.
+    built: String,
 }
 
 /// What a SELECT shows of a row.
@@ -55,14 +57,28 @@ impl Judged {
     }
 }
 
-/// One table of a world as the engine knows it.
+/// A world as the engine knows it.
+pub struct Loaded {
+    pub catalog: Catalog,
+    pub access: HashMap<&'static str, RoleAccess>,
+    /// By reader.
+    pub claims: Vec<Arc<Claims>>,
+}
+
+/// One table of it.
 pub struct Known<'a> {
-    pub table: &'a Arc<catalog::Table>,
+    pub table: &'a catalog::Table,
     /// By the rows' place.
     pub rows: Vec<Row>,
-    pub catalog: &'a Arc<Catalog>,
-    pub access: &'a HashMap<&'static str, RoleAccess>,
-    pub claims: &'a [Arc<Claims>],
+    pub loaded: &'a Loaded,
+}
+
+impl Loaded {
+    /// A table of the world.
+    pub fn table(&self, table: &Table) -> &catalog::Table {
+        let name = rowcast::change::TableName::new("world", &table.name);
+        self.catalog.tables.get(&name).expect("a published table")
+    }
 }
 
 impl Rig {
@@ -74,6 +90,7 @@ impl Rig {
         Self {
             connection: database.connection().await,
             database,
+            built: String::new(),
         }
     }
 
@@ -83,8 +100,12 @@ impl Rig {
     }
 
     /// Makes the world, in place of the one before. Policies that Postgres refuses are left out; returns how many.
-    pub async fn build(&self, world: &mut World) -> usize {
-        self.database.execute(&world.sql()).await;
+    pub async fn build(&mut self, world: &mut World) -> usize {
+        let sql = world.sql();
+        if self.built != sql {
+            self.database.execute(&sql).await;
+            self.built = sql;
+        }
         self.replace_policies(world).await
     }
 
@@ -106,10 +127,10 @@ impl Rig {
         refused
     }
 
-    /// Asks both about every table, reader and row.
-    pub async fn judge(&mut self, world: &World, subject: &Subject) -> Vec<Judged> {
+    /// What the engine knows of a world.
+    pub async fn load(&mut self, world: &World) -> Loaded {
         let loaded = catalog::load(&mut self.connection, "supabase_realtime").await;
-        let catalog = Arc::new(loaded.expect("a catalog"));
+        let catalog = loaded.expect("a catalog");
         let mut access = HashMap::new();
         for reader in &world.readers {
             if !access.contains_key(reader.role) {
@@ -117,17 +138,22 @@ impl Rig {
                 access.insert(reader.role, found.expect("an answer").expect("a role"));
             }
         }
-        let claims: Vec<Arc<Claims>> = world.readers.iter().map(Reader::verified).collect();
+        Loaded {
+            catalog,
+            access,
+            claims: world.readers.iter().map(Reader::verified).collect(),
+        }
+    }
+
+    /// Asks both about every table, reader and row.
+    pub async fn judge(&mut self, world: &World, subject: &Subject) -> Vec<Judged> {
+        let loaded = self.load(world).await;
         let mut judged = Vec::new();
         for (index, table) in world.tables.iter().enumerate() {
-            let name = rowcast::change::TableName::new("world", &table.name);
-            let known = catalog.tables.get(&name).expect("a published table");
             let known = Known {
-                table: known,
-                rows: self.rows(table, known).await,
-                catalog: &catalog,
-                access: &access,
-                claims: &claims,
+                table: loaded.table(table),
+                rows: self.rows(table, loaded.table(table)).await,
+                loaded: &loaded,
             };
             let theirs = self.truth(table, &world.readers).await;
             let ours = subject.answers(&known).await;

@@ -72,7 +72,11 @@ begin
                 perform oracle.become(harmless);
                 planned := oracle.raises('none', (
                     select 'explain select ' || pg_catalog.string_agg('(' || qual || ')', ', ') || ' from ' || target
-                      from pg_catalog.pg_policies where schemaname || '.' || tablename = target
+                      from pg_catalog.pg_policies
+                     where schemaname || '.' || tablename = target and exists (
+                         select from pg_catalog.unnest(roles) as r(name)
+                          where r.name = 'public' or pg_catalog.pg_has_role((reader ->> 'role')::name, r.name, 'usage')
+                     )
                 ));
             end if;
         end;

@@ -70,7 +70,7 @@ const PROTECTIONS: [&str; 5] = [
      create policy own on world.teams to authenticated using (owner = auth.uid() or name = 'abc');
      create policy own on world.members as restrictive to authenticated using (member = auth.uid());
      create policy every on world.members using (true);",
-    "alter table world.teams enable row level security;
+    "alter table world.teams enable row level security; alter table world.teams replica identity default;
      revoke select on world.admins from anon;
      revoke select on world.members from anon; grant select (team, member) on world.members to anon;",
 ];
@@ -96,6 +96,9 @@ const SCHEMA: &str = "
     create table world.members (team int, member uuid, level int, label text, since timestamptz);
     create table world.teams (id int, owner uuid, name text, tags text[]);
     create table world.admins (who uuid);
+    alter table world.members replica identity full;
+    alter table world.teams replica identity full;
+    alter table world.admins replica identity full;
     grant select on all tables in schema world to public;
     create function world.claim(name text) returns text language sql stable as 'select auth.jwt() ->> name';
     create function world.shout(t text) returns text language sql immutable strict as 'select upper(t) || ''!''';
@@ -113,9 +116,9 @@ const SCHEMA: &str = "
         'select who = auth.uid() or world.is_member_of(t)';
 ";
 
-/// A random world, its tables without policies.
-pub fn world(random: &mut Random) -> World {
-    let tables = (0..6).map(|n| table(random, n)).collect();
+/// A random world of so many tables, without policies.
+pub fn world(random: &mut Random, tables: usize) -> World {
+    let tables = (0..tables).map(|n| table(random, n)).collect();
     let mut read = [Vec::new(), Vec::new(), Vec::new()];
     for (rows, (_, columns)) in read.iter_mut().zip(READ) {
         for _ in 0..random.below(7) {
@@ -176,7 +179,7 @@ fn table(random: &mut Random, n: usize) -> Table {
 }
 
 /// A value, NULL so many times of a hundred.
-fn literal(random: &mut Random, kind: Kind, nulls: usize) -> String {
+pub fn literal(random: &mut Random, kind: Kind, nulls: usize) -> String {
     match random.percent(nulls) {
         true => "null".to_owned(),
         false => random.of(kind.values()).to_owned(),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
 
+use crate::policy::Rules;
 use crate::postgres::Pool;
 use tokio::sync::{Mutex, watch};
 
@@ -31,6 +32,8 @@ pub(super) struct Snapshot {
     pub(super) by_oid: Arc<HashMap<u32, Arc<Table>>>,
     /// Tables that policies read.
     pub(super) watched: Arc<Watched>,
+    /// What the policies come to.
+    pub(super) rules: Arc<Rules>,
 }
 
 impl Snapshot {
@@ -42,6 +45,7 @@ impl Snapshot {
             .collect();
         Self {
             watched: Arc::new(Watched::new(&catalog)),
+            rules: Arc::default(),
             catalog: Arc::new(catalog),
             roles,
             generation,
@@ -248,6 +252,7 @@ impl Keeper {
             generation: snapshot.generation,
             by_oid: Arc::clone(&snapshot.by_oid),
             watched: Arc::clone(&snapshot.watched),
+            rules: Arc::clone(&snapshot.rules),
         });
         self.current.send_replace(Arc::clone(&snapshot));
         Ok(Some(snapshot))

@@ -9,6 +9,7 @@ mod deliver;
 mod fence;
 mod keeper;
 mod payload;
+mod prefetch;
 mod pump;
 mod roster;
 mod watched;
@@ -36,6 +37,7 @@ pub use keeper::CatalogError;
 
 use fence::Fence;
 use keeper::{Keeper, Snapshot};
+use prefetch::Prefetch;
 use pump::{Add, Command, Pump};
 use roster::Bound;
 
@@ -137,6 +139,7 @@ pub struct Feed {
     commands: mpsc::UnboundedSender<Command>,
     keeper: Arc<Keeper>,
     fence: Fence,
+    prefetch: Prefetch,
 }
 
 /// Batches of events that may wait for the pump; the stream bounds each batch.
@@ -176,6 +179,7 @@ impl Feed {
             stream,
             signals: signals.clone(),
         });
+        let prefetch = Prefetch::start(pump.reader(), pump.clock(), shutdown);
         let stopping = shutdown.clone();
         shutdown.spawn("feed", async move {
             // Whatever it waits for: what was not handed over comes again.
@@ -189,6 +193,7 @@ impl Feed {
             commands,
             keeper,
             fence,
+            prefetch,
         };
         Ok((
             feed,
@@ -209,6 +214,7 @@ impl Feed {
     /// See [`SubscribeError`]; nothing stays registered then.
     pub async fn subscribe(&self, request: SubscribeRequest) -> Result<(), SubscribeError> {
         let (snapshot, bindings) = self.check(&request).await?;
+        let prefetched = self.prefetch.read(&bindings, &request.claims, &snapshot).await;
         let target = self.fence.target().await.map_err(SubscribeError::Unavailable)?;
         let (answer_to, answer) = oneshot::channel();
         let SubscribeRequest {
@@ -223,6 +229,7 @@ impl Feed {
             claims,
             bindings,
             snapshot,
+            prefetched,
             target,
             reply,
             on_live,

@@ -19,12 +19,13 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use self::held::Held;
 use super::courtesy::Courtesy;
 use super::keeper::{Keeper, Snapshot};
+use super::prefetch::Prefetched;
 use super::roster::{Bound, Entry, Roster};
 use super::{Settings, SubscribeError, Subscriber};
 use crate::auth::Claims;
 use crate::change::{Event, Lsn, StreamState, TableName, Transaction};
 use crate::hub::{Frame, HeldFrame};
-use crate::policy::{Engine, RelationReader};
+use crate::policy::{Clock, Engine, RelationReader};
 use crate::replication::Signals;
 use crate::shutdown::Shutdown;
 use crate::subscription::SubscriberId;
@@ -53,6 +54,8 @@ pub(super) struct Add {
     pub(super) bindings: Vec<Bound>,
     /// The snapshot that the bindings were checked against.
     pub(super) snapshot: Arc<Snapshot>,
+    /// What its policies look into.
+    pub(super) prefetched: Vec<Prefetched>,
     /// Live once the stream has passed this.
     pub(super) target: Lsn,
     pub(super) reply: Option<HeldFrame>,
@@ -130,6 +133,16 @@ impl Pump {
             courtesy: Courtesy::new(),
             headway: Arc::default(),
         }
+    }
+
+    /// Reads what policies look into.
+    pub(super) fn reader(&self) -> RelationReader {
+        self.reader.clone()
+    }
+
+    /// Tells when something was read.
+    pub(super) fn clock(&self) -> Clock {
+        self.roster.relations.clock()
     }
 
     pub(super) async fn run(mut self, shutdown: &Shutdown) {

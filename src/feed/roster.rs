@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keeper::{Keeper, Snapshot};
+use super::prefetch::Prefetched;
 use super::{SubscribeError, Subscriber};
 use crate::auth::Claims;
-use crate::policy::{RelationId, Relations, Rules};
+use crate::policy::{RelationId, Relations};
 use crate::postgres::catalog::RoleAccess;
 use crate::protocol::Binding;
 use crate::subscription::{self, Filter, Index, Place, Resolved, Scope, SubscriberId};
@@ -36,8 +37,6 @@ pub(super) struct Roster {
     pub(super) index: Index,
     /// What the policies of the subscribers' classes read.
     pub(super) relations: Relations,
-    /// Those of the snapshot that everybody is settled against.
-    rules: Rules,
 }
 
 impl Roster {
@@ -46,7 +45,6 @@ impl Roster {
             entries: HashMap::new(),
             index: Index::default(),
             relations,
-            rules: Rules::default(),
         }
     }
 
@@ -84,7 +82,7 @@ impl Roster {
             let mut scope = Scope {
                 catalog: &snapshot.catalog,
                 tables: &snapshot.by_oid,
-                rules: &mut self.rules,
+                rules: &snapshot.rules,
                 relations: &mut self.relations,
             };
             entry.places = self
@@ -98,6 +96,23 @@ impl Roster {
         let entry = self.entries.remove(&id)?;
         self.index.remove(id, &entry.places, &mut self.relations);
         Some(entry)
+    }
+
+    /// Takes over what was read for somebody who has just been added.
+    pub(super) fn offer(&mut self, prefetched: Vec<Prefetched>) {
+        for Prefetched {
+            request,
+            role,
+            read,
+            moment,
+        } in prefetched
+        {
+            let id = self.relations.hold(&request, &role);
+            if self.relations.offer(id, read, &moment) {
+                self.index.reread(&[id], &self.relations);
+            }
+            self.relations.release(id);
+        }
     }
 
     /// These relations hold something else now.
@@ -156,7 +171,6 @@ impl Roster {
         let ids: Vec<SubscriberId> = self.entries.keys().copied().collect();
         // All out before the first goes in again: nothing of the old rules must stay.
         let entries: Vec<Entry> = ids.into_iter().filter_map(|id| self.remove(id)).collect();
-        self.rules = Rules::default();
         for mut entry in entries {
             let settled = match rechecks.entry(&mut entry).await {
                 Ok(()) => resolve(&entry.bindings, &entry.claims, new),

@@ -1,7 +1,7 @@
 //! The programs of the tables and roles that somebody subscribes with, made once each.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::program::{Judged, Program};
 use crate::postgres::catalog::{Access, Catalog, RoleAccess, Table};
@@ -17,22 +17,26 @@ pub struct Rule {
     pub program: Program,
 }
 
-/// The rules of one reading of the catalog.
+/// The rules of one reading of the catalog. Shared, so that those who subscribe and those who judge mean the same.
 #[derive(Debug, Default)]
 pub struct Rules {
-    made: HashMap<(u32, Arc<str>), Arc<Rule>>,
+    made: Mutex<Made>,
 }
+
+/// By table and role.
+type Made = HashMap<(u32, Arc<str>), Arc<Rule>>;
 
 impl Rules {
     /// The rule of a role on a table; `None` for a table that the role's access does not know.
     pub fn rule(
-        &mut self,
+        &self,
         table: &Table,
         role: &Arc<str>,
         access: &RoleAccess,
         catalog: &Catalog,
     ) -> Option<Arc<Rule>> {
-        if let Some(rule) = self.made.get(&(table.oid, Arc::clone(role))) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rule) = made.get(&(table.oid, Arc::clone(role))) {
             return Some(Arc::clone(rule));
         }
         let callable = &access.functions;
@@ -47,7 +51,7 @@ impl Rules {
                 tracing::debug!(table = %table.name, %role, policy = policy.name, ?why, "Postgres is asked");
             }
         }
-        self.made.insert((table.oid, Arc::clone(role)), Arc::clone(&rule));
+        made.insert((table.oid, Arc::clone(role)), Arc::clone(&rule));
         Some(rule)
     }
 }

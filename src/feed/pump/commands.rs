@@ -46,6 +46,7 @@ impl Pump {
         );
         match settled.await {
             Ok(()) => {
+                self.roster.offer(add.prefetched);
                 let Add {
                     target,
                     reply,

@@ -119,6 +119,7 @@ async fn checked(pump: &Pump) -> (Box<Add>, oneshot::Receiver<Result<(), Subscri
             filter: filter.expect("a filter"),
         }],
         snapshot,
+        prefetched: Vec::new(),
         target: Lsn(0),
         reply: None,
         on_live: Vec::new(),

@@ -64,7 +64,7 @@ pub struct Scope<'a> {
     /// Its tables by oid.
     pub tables: &'a HashMap<u32, Arc<Table>>,
     /// The rules made of it.
-    pub rules: &'a mut Rules,
+    pub rules: &'a Rules,
     /// What subqueries returned.
     pub relations: &'a mut Relations,
 }

@@ -2,12 +2,11 @@
 //!
 //! <https://www.postgresql.org/docs/current/sql-expressions.html#SYNTAX-EXPRESS-EVAL>
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::{
     Array, Builtin, Comparison, Context, Datum, ElementTest, Evaluated, Expr, Is, Key, Node, Relation, Stop,
-    compare,
+    compare, equal,
 };
 
 impl Expr {
@@ -44,7 +43,7 @@ impl Expr {
             Node::NullIf(left, right) => {
                 let (left, right) = (left.evaluate(context)?, right.evaluate(context)?);
                 match (&left, &right) {
-                    (Some(l), Some(r)) if compare(l, r)? == Ordering::Equal => Ok(None),
+                    (Some(l), Some(r)) if equal(l, r)? => Ok(None),
                     _ => Ok(left),
                 }
             }
@@ -109,12 +108,12 @@ impl Expr {
         match &self.node {
             Node::Compare(comparison, left, right) => {
                 match (left.evaluate(context)?, right.evaluate(context)?) {
-                    (Some(left), Some(right)) => Ok(Some(comparison.holds(compare(&left, &right)?))),
+                    (Some(left), Some(right)) => comparison.of(&left, &right).map(Some),
                     _ => Ok(None),
                 }
             }
             Node::Distinct(left, right) => match (left.evaluate(context)?, right.evaluate(context)?) {
-                (Some(left), Some(right)) => Ok(Some(compare(&left, &right)? != Ordering::Equal)),
+                (Some(left), Some(right)) => Ok(Some(!equal(&left, &right)?)),
                 (left, right) => Ok(Some(left.is_some() != right.is_some())),
             },
             Node::Is(Is::Null, argument) => Ok(Some(argument.evaluate(context)?.is_none())),
@@ -150,16 +149,19 @@ impl Expr {
 }
 
 impl Comparison {
-    /// Whether it is true of two values that compare like this.
-    pub fn holds(self, ordering: Ordering) -> bool {
-        match self {
-            Self::Eq => ordering.is_eq(),
-            Self::Ne => ordering.is_ne(),
-            Self::Lt => ordering.is_lt(),
-            Self::Le => ordering.is_le(),
-            Self::Gt => ordering.is_gt(),
-            Self::Ge => ordering.is_ge(),
-        }
+    /// Whether it is true of two values, of types that [`super::comparable`] knows to compare like this.
+    ///
+    /// # Errors
+    /// Their order is not known here.
+    pub fn of(self, left: &Datum, right: &Datum) -> Result<bool, Stop> {
+        Ok(match self {
+            Self::Eq => equal(left, right)?,
+            Self::Ne => !equal(left, right)?,
+            Self::Lt => compare(left, right)?.is_lt(),
+            Self::Le => compare(left, right)?.is_le(),
+            Self::Gt => compare(left, right)?.is_gt(),
+            Self::Ge => compare(left, right)?.is_ge(),
+        })
     }
 }
 
@@ -269,7 +271,7 @@ fn element_test(
 ) -> Result<Option<bool>, Stop> {
     match test {
         ElementTest::Compare(comparison) => match (left, element) {
-            (Some(left), Some(element)) => Ok(Some(comparison.holds(compare(left, element)?))),
+            (Some(left), Some(element)) => comparison.of(left, element).map(Some),
             _ => Ok(None),
         },
         ElementTest::Call(builtin, _) => {

@@ -5,10 +5,13 @@
 
 mod claims;
 mod explain;
+mod from;
+mod keys;
 mod lift;
 mod reach;
 mod scope;
 mod subquery;
+mod tree;
 mod typed;
 
 use std::collections::{BTreeSet, HashSet};
@@ -155,17 +158,13 @@ impl Program {
             };
             Some(Expr { node, ..part.clone() })
         });
-        // Postgres evaluates the operands of a top-level AND in any order it likes.
-        match &expr.node {
-            Node::And(operands)
-                if operands
-                    .iter()
-                    .any(|o| matches!(o.as_truth(), Some(Some(false) | None))) =>
-            {
-                Expr::bool(Some(false))
-            }
-            _ => expr,
-        }
+        // NULL does not pass. Postgres evaluates the operands of a top-level AND in any order it likes.
+        let fails = |operand: &Expr| matches!(operand.as_truth(), Some(Some(false) | None));
+        let denies = match &expr.node {
+            Node::And(operands) => operands.iter().any(fails),
+            _ => fails(&expr),
+        };
+        if denies { Expr::bool(Some(false)) } else { expr }
     }
 
     /// The relations that somebody's residual reads.

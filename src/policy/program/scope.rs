@@ -7,8 +7,8 @@ use sqlparser::ast;
 
 use super::claims::Setting;
 use super::lift;
-use super::reach;
 use super::subquery;
+use super::tree;
 use crate::expression::compile::{self, Compiled, Opaque, Passed, Place, Scope};
 use crate::expression::{Builtin, Collation, Datum, Expr, Is, Node, Phase, Ty};
 use crate::policy::relation::RelationQuery;
@@ -38,6 +38,11 @@ pub(super) struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     pub(super) fn new(table: &'a Table, catalog: &'a Catalog, callable: &'a HashSet<u32>) -> Self {
+        let known = matches!(
+            catalog.collation,
+            DefaultCollation::C | DefaultCollation::Plain | DefaultCollation::Turkic
+        );
+        let poison = (!known).then(|| "the database's text is not what is known here".to_owned());
         Self {
             table,
             catalog,
@@ -45,7 +50,7 @@ impl<'a> Builder<'a> {
             params: Vec::new(),
             prints: Vec::new(),
             relations: Vec::new(),
-            poison: None,
+            poison,
             poisoned: None,
             inside: Vec::new(),
         }
@@ -288,7 +293,7 @@ impl<'b, 'a> Names<'b, 'a> {
 fn text(passed: &Passed<'_>) -> Option<String> {
     let user = |part: &Expr| matches!(part.node, Node::Param(setting) if setting == Setting::User as usize);
     let fixed = passed.value.as_constant().is_some() || lift::is_of_claims(&passed.value);
-    let usable = fixed && !passed.value.contains(&mut { user }) && reach::is_closed(passed.tree);
+    let usable = fixed && !passed.value.contains(&mut { user }) && tree::is_closed(passed.tree);
     usable.then(|| passed.tree.to_string())
 }
 

@@ -321,3 +321,6 @@ fn collate(tree: &ast::Expr, collation: &ast::ObjectName, scope: &mut dyn Scope)
     expr.collation = wanted;
     Ok(expr)
 }
+
+#[cfg(test)]
+mod tests;

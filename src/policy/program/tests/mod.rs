@@ -1,4 +1,5 @@
 //! Programs, and Postgres' own answers as their measure.
 
+mod binding;
 mod forms;
 mod postgres;

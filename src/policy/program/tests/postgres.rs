@@ -27,6 +27,9 @@ const SCHEMA: &str = r#"
     create table secret (team int);
     create table admins (member uuid primary key);
     create view members_view as select * from members;
+    alter table members replica identity full;
+    alter table guarded replica identity full;
+    alter table secret replica identity full;
     grant select on teams, members, guarded, members_view to authenticated, anon;
     alter table guarded enable row level security;
     create policy mine on guarded using (member = auth.uid());
@@ -54,6 +57,7 @@ const SCHEMA: &str = r#"
     create function has_name(n text) returns bool language sql stable as
         'select exists (select from members m where m.name = n and m.member = auth.uid())';
     create table watched (team int, member uuid);
+    alter table watched replica identity full;
     create function recursive_team(t int) returns bool language sql stable security definer as
         'select exists (select from watched w where w.team = t and w.member = auth.uid())';
     alter table watched enable row level security;
@@ -71,7 +75,7 @@ const SCHEMA: &str = r#"
     create table docs (
         id int primary key, owner uuid, team int, level int, n numeric, x float8, status text, mood mood, title varchar(20),
         codes text collate "C", tags text[], editors uuid[], data jsonb, at timestamptz, d date, b bool, ch char(4),
-        kind kind, tenant text, ip inet);
+        kind kind, tenant text, ip inet, date date, key text, type int, "Odd Name" text, public bool);
 "#;
 
 /// Possible values of each column behind `id`.
@@ -116,6 +120,11 @@ const VALUES: &[&[&str]] = &[
     &["3", "null", "-7"],
     &["'t1'", "null", "'t2'"],
     &["'10.1.2.3'", "null", "'192.168.0.1'"],
+    &["'2026-06-01'", "null", "'1999-12-31'"],
+    &["E'a\\\\b'", "'it''s'", "null"],
+    &["1", "2", "null"],
+    &["'x'", "null"],
+    &["true", "null", "false"],
 ];
 
 fn readers() -> Vec<Arc<Claims>> {
@@ -237,33 +246,24 @@ async fn tables(db: &Connection) {
     }
 }
 
-/// The rows of `docs`, each column from its text.
+/// The rows of `docs`, each column from its text output.
 async fn rows(db: &Connection, table: &Table, catalog: &Catalog) -> Vec<Row> {
-    let columns: Vec<_> = table
-        .columns
-        .iter()
-        .map(|c| format!("{}::text", quote_identifier(&c.name)))
-        .collect();
-    let found = db
-        .query(
-            &format!("select {} from docs order by docs.id", columns.join(", ")),
-            &[],
-        )
-        .await
-        .expect("the rows");
-    let value = |row: &tokio_postgres::Row, i: usize| {
-        let text: Option<&str> = row.get(i);
-        let ty = Ty::of(table.columns[i].type_oid, &catalog.types);
-        match (text, ty) {
-            (None, _) => Ok(None),
-            (Some(text), Some(ty)) => Datum::parse(text, &ty).map(Some),
-            (Some(_), None) => Err(Stop::ask("a type")),
-        }
+    let columns: Vec<_> = table.columns.iter().map(|c| quote_identifier(&c.name)).collect();
+    let sql = format!("select {} from docs order by id", columns.join(", "));
+    let found = db.simple_query(&sql).await.expect("the rows");
+    let value = |text: Option<&str>, oid: u32| match (text, Ty::of(oid, &catalog.types)) {
+        (None, _) => Ok(None),
+        (Some(text), Some(ty)) => Datum::parse(text, &ty).map(Some),
+        (Some(_), None) => Err(Stop::ask("a type")),
     };
-    found
-        .iter()
-        .map(|row| Row((0..table.columns.len()).map(|i| value(row, i)).collect()))
-        .collect()
+    let row = |message: &tokio_postgres::SimpleQueryMessage| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => {
+            let columns = table.columns.iter().enumerate();
+            Some(Row(columns.map(|(i, c)| value(row.get(i), c.type_oid)).collect()))
+        }
+        _ => None,
+    };
+    found.iter().filter_map(row).collect()
 }
 
 async fn become_reader(db: &Client, claims: &Claims, role: &str) {

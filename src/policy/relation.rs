@@ -45,8 +45,10 @@ pub enum ParamKey {
     Null,
     /// Its text output.
     Text(Arc<str>),
-    /// Evaluating it stops like this.
+    /// Evaluating it raises like this.
     Stop(Stop),
+    /// It has a value that only Postgres knows, for these claims: for all that is known, for no others.
+    Unknown(Arc<Claims>),
 }
 
 /// A relation of one class: all classes with an equal one share what was read.

@@ -87,16 +87,20 @@ impl Context for Settings {
     }
 }
 
-/// A parameter's value and its key. One that cannot be told from others has no value.
-pub(super) fn bound(param: &Expr, settings: &Settings) -> (Evaluated, ParamKey) {
-    let value = param.evaluate(settings);
-    let key = match &value {
-        Ok(None) => ParamKey::Null,
-        Ok(Some(datum)) => match datum.print(&param.ty) {
-            Ok(text) => ParamKey::Text(text.into()),
-            Err(stop) => return (Err(stop.clone()), ParamKey::Stop(stop)),
-        },
-        Err(stop) => ParamKey::Stop(stop.clone()),
+/// A parameter's value and its key. One whose value is not known is nobody else's.
+pub(super) fn bound(param: &Expr, settings: &Settings, claims: &Arc<Claims>) -> (Evaluated, ParamKey) {
+    let unknown = |stop: Stop| match stop {
+        Stop::Raise(_) | Stop::Raised(_) => (Err(stop.clone()), ParamKey::Stop(stop)),
+        Stop::Ask(_) | Stop::Unavailable(_) | Stop::Missing(_) => {
+            (Err(stop), ParamKey::Unknown(Arc::clone(claims)))
+        }
     };
-    (value, key)
+    match param.evaluate(settings) {
+        Ok(None) => (Ok(None), ParamKey::Null),
+        Ok(Some(datum)) => match datum.print(&param.ty) {
+            Ok(text) => (Ok(Some(datum)), ParamKey::Text(text.into())),
+            Err(stop) => unknown(stop),
+        },
+        Err(stop) => unknown(stop),
+    }
 }

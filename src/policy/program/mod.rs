@@ -134,7 +134,7 @@ impl Program {
         let mut params = Vec::with_capacity(self.params.len());
         let mut keys = Vec::with_capacity(self.params.len());
         for param in &self.params {
-            let (value, key) = claims::bound(param, &settings);
+            let (value, key) = claims::bound(param, &settings, claims);
             params.push(value);
             keys.push(key);
         }
@@ -197,7 +197,9 @@ impl Program {
             .params
             .iter()
             .find_map(|param| match bound.keys.get(*param) {
-                Some(ParamKey::Stop(_)) | None => Some(Stop::ask("a subquery by claims that have no value")),
+                Some(ParamKey::Stop(_) | ParamKey::Unknown(_)) | None => {
+                    Some(Stop::ask("a subquery by claims that have no value"))
+                }
                 Some(_) => None,
             })
     }

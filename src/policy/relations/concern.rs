@@ -181,7 +181,7 @@ fn value(request: &RelationRequest, probe: &Probe) -> Of {
         Some(ParamKey::Text(text)) => text_key(text, &probe.ty),
         // Nothing equals NULL.
         Some(ParamKey::Null) => Of::Nobody,
-        Some(ParamKey::Stop(_)) | None => Of::Everybody,
+        Some(ParamKey::Stop(_) | ParamKey::Unknown(_)) | None => Of::Everybody,
     }
 }
 

@@ -169,6 +169,27 @@ fn claims_that_no_policy_reads_make_no_classes() {
 }
 
 #[test]
+fn values_that_only_postgres_knows_are_nobody_elses() {
+    let program = program(&["(lower(current_setting('request.jwt.claim.role'::text)) = 'role'::text)"]);
+    let same = |one: &str, other: &str| {
+        let of = |role: &str| {
+            let claims = claims(ALICE, serde_json::json!({}));
+            let role = role.into();
+            program.bind(&Arc::new(Claims {
+                role,
+                ..(*claims).clone()
+            }))
+        };
+        of(one) == of(other)
+    };
+    assert!(same("role", "ROLE"));
+    assert!(!same("role", "other"));
+    // How these are folded is a matter of the database's locale.
+    assert!(same("\u{c9}", "\u{c9}"));
+    assert!(!same("\u{c9}", "\u{ca}"));
+}
+
+#[test]
 fn the_residual_is_a_comparison_of_the_row_with_a_constant() {
     let program = program(&["(owner = ( SELECT auth.uid() AS uid))"]);
     let residual = program.residual(&program.bind(&claims(ALICE, serde_json::json!({}))));

@@ -6,7 +6,7 @@ use sqlparser::ast::{self, Expr as E, FunctionArg, FunctionArgExpr, FunctionArgu
 
 use super::literal::{convert, sound};
 use super::operator::{collation_of, compared, equality, extreme, known, merged, resolved, result_collation};
-use super::{Compiled, Opaque, Passed, Place, Scope, condition, primary, types, value};
+use super::{Compiled, Opaque, Passed, Place, Scope, condition, primary, type_names, value};
 use crate::expression::fold::Phase;
 use crate::expression::{self, Collation, Datum, Expr, Node, Ty};
 use crate::postgres::catalog::DefaultCollation;
@@ -334,5 +334,5 @@ fn finish(branches: Vec<(Expr, Compiled)>, otherwise: Option<Compiled>) -> Compi
 
 /// Names types for the error text of those who look at trees themselves.
 pub fn type_name(ty: &ast::DataType, scope: &dyn Scope) -> Result<Ty, Opaque> {
-    Ok(types::of(ty, scope)?.0)
+    Ok(type_names::of(ty, scope)?.0)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sqlparser::ast::{self, Value};
 
 use super::operator::{collation_of, resolved};
-use super::{Compiled, Opaque, Scope, array, primary, types, value};
+use super::{Compiled, Opaque, Scope, array, primary, type_names, value};
 use crate::expression::{self, Collation, Datum, Expr, Node, Stop, Ty};
 
 /// A literal without a cast: `5`, `1.5`, `true`.
@@ -32,7 +32,7 @@ pub(super) fn plain(literal: &Value) -> Compiled {
 
 /// `'…'::type`, `NULL::type`, `expression::type`.
 pub(super) fn cast(tree: &ast::Expr, ty: &ast::DataType, scope: &mut dyn Scope) -> Compiled {
-    let target = types::of(ty, scope);
+    let target = type_names::of(ty, scope);
     if let ast::Expr::Value(literal) = tree {
         let text = match &literal.value {
             Value::Null => return Ok(Expr::constant(None, target?.0)),

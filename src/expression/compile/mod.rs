@@ -8,7 +8,7 @@ mod call;
 mod literal;
 mod operator;
 mod tokens;
-mod types;
+mod type_names;
 
 use sqlparser::ast;
 use sqlparser::keywords::Keyword;
@@ -308,7 +308,7 @@ fn column(path: &[ast::Ident], scope: &mut dyn Scope) -> Compiled {
 /// `COLLATE`. Only where nothing below has another collation: which of two wins depends on more than is known here.
 fn collate(tree: &ast::Expr, collation: &ast::ObjectName, scope: &mut dyn Scope) -> Compiled {
     let mut expr = value(primary(tree)?, scope)?;
-    let wanted = match types::name(collation)?.as_str() {
+    let wanted = match type_names::name(collation)?.as_str() {
         "\"C\"" | "\"POSIX\"" | "pg_catalog.\"C\"" | "pg_catalog.\"POSIX\"" => Collation::C,
         other => return Err(Opaque(format!("collation {other}"))),
     };

@@ -97,8 +97,8 @@ fn decorrelated(
     let Some(select) = plain_select(query) else {
         return Ok(None);
     };
-    let simple =
-        select.distinct.is_none() && select.having.is_none() && is_ungrouped(select) && is_unordered(query);
+    let whole = is_unordered(query) || (left.is_none() && is_some_of_all(query));
+    let simple = select.distinct.is_none() && select.having.is_none() && is_ungrouped(select) && whole;
     let Some(selection) = select.selection.as_ref().filter(|_| simple) else {
         return Ok(None);
     };
@@ -246,6 +246,25 @@ pub(super) fn is_unordered(query: &ast::Query) -> bool {
         && query.fetch.is_none()
         && query.locks.is_empty()
         && query.for_clause.is_none()
+}
+
+/// `LIMIT n` of at least one row, which for EXISTS is as good as all of them.
+fn is_some_of_all(query: &ast::Query) -> bool {
+    let Some(ast::LimitClause::LimitOffset {
+        limit: Some(E::Value(limit)),
+        offset: None,
+        limit_by,
+    }) = &query.limit_clause
+    else {
+        return false;
+    };
+    let some =
+        matches!(&limit.value, ast::Value::Number(number, _) if number.parse().is_ok_and(|n: u64| n > 0));
+    let rest = ast::Query {
+        limit_clause: None,
+        ..query.clone()
+    };
+    some && limit_by.is_empty() && is_unordered(&rest)
 }
 
 /// Without GROUP BY.

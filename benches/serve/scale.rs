@@ -14,7 +14,7 @@ const PACED: usize = 150;
 const RATE: u32 = 50;
 /// Deliveries that are measured at full speed, and the rows that make them.
 const DELIVERIES: usize = 100_000;
-const ROWS: std::ops::RangeInclusive<usize> = 200..=5_000;
+const ROWS: std::ops::RangeInclusive<usize> = 200..=60_000;
 /// What has not arrived by then is not waited for, and more subscribers are not tried.
 const PATIENCE: Duration = Duration::from_secs(12);
 
@@ -25,26 +25,39 @@ struct Shape {
     /// Every subscriber sees every row; otherwise one does.
     all: bool,
     subscribers: &'static [usize],
+    /// The rows are for this many of them: what a socket is written, and how often, is then the same however many there
+    /// are.
+    readers: usize,
 }
 
-const SHAPES: [Shape; 3] = [
+const SHAPES: [Shape; 4] = [
     Shape {
         name: "user_id = auth.uid()",
         policy: "user_id = auth.uid()",
         all: false,
         subscribers: &[10, 100, 1_000, 10_000],
+        readers: usize::MAX,
+    },
+    Shape {
+        name: "the same, rows for 100 of them",
+        policy: "user_id = auth.uid()",
+        all: false,
+        subscribers: &[100, 1_000, 10_000],
+        readers: 100,
     },
     Shape {
         name: "team_id in (select … from members …)",
         policy: "team_id in (select m.team_id from members m where m.user_id = auth.uid())",
         all: false,
         subscribers: &[10, 100, 1_000, 10_000],
+        readers: usize::MAX,
     },
     Shape {
         name: "all see it",
         policy: "(select auth.uid()) is not null",
         all: true,
         subscribers: &[10, 100, 1_000],
+        readers: usize::MAX,
     },
 ];
 
@@ -53,15 +66,15 @@ pub async fn table(cluster: &PrivateCluster, database: &Connection, most: usize)
         "\ndelay: {PACED} commits at {RATE}/s, ms from the writer's acknowledgement to the (last) client;"
     );
     println!(
-        "speed: transactions of ten rows as fast as they can be written, from the first to the last delivery;"
+        "speed: rows in transactions of ten, written while the server stood still, until the last delivery;"
     );
     println!(
-        "limit: the same with pg_recvlogical alone; calls: of the judge and reads of relations per 1,000 changes\n"
+        "limit: pg_recvlogical alone, for the same rows; cpu: of the server, microseconds per change; calls: of the judge and reads of relations per 1,000 changes\n"
     );
     println!(
-        "| policy | subscribers | p50 | p99 | changes/s | deliveries/s | of the limit | judge calls | reads |"
+        "| policy | subscribers | p50 | p99 | changes/s | deliveries/s | of the limit | cpu | judge calls | reads |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for shape in &SHAPES {
         let policy = format!(
             "drop policy seen on docs; create policy seen on docs using ({})",
@@ -75,7 +88,7 @@ pub async fn table(cluster: &PrivateCluster, database: &Connection, most: usize)
             let (line, complete) = measure(cluster, database, &server, &audience, shape, subscribers).await;
             println!("| {} | {subscribers} | {line} |", shape.name);
             if !complete {
-                println!("| {} | more | not tried | | | | | | |", shape.name);
+                println!("| {} | more | not tried | | | | | | | |", shape.name);
                 break;
             }
         }
@@ -94,7 +107,8 @@ async fn measure(
     subscribers: usize,
 ) -> (String, bool) {
     let each = if shape.all { subscribers } else { 1 };
-    let committed = writer::paced(database, PACED, RATE, subscribers).await;
+    let readers = subscribers.min(shape.readers);
+    let committed = writer::paced(database, PACED, RATE, readers).await;
     let arrivals = audience.arrived(PACED * each, PATIENCE).await;
     let mut delays: Vec<f64> = committed
         .iter()
@@ -108,7 +122,7 @@ async fn measure(
     let delay = format!("{:.2} | {:.2}", at(0.5), at(0.99));
     if arrivals.deliveries < PACED * each {
         let line = format!(
-            "{delay} | {} of {} arrived | | | | ",
+            "{delay} | {} of {} arrived | | | | | ",
             arrivals.deliveries,
             PACED * each
         );
@@ -123,8 +137,12 @@ async fn measure(
     for name in calls {
         before.push(server.metric(name).await);
     }
+    limit::keep(database).await;
+    server.halt();
+    writer::bulk(database, rows, readers).await;
+    let cpu = server.cpu_seconds();
     let started = Instant::now();
-    writer::bulk(database, rows, subscribers).await;
+    server.go_on();
     let arrivals = audience.arrived(rows * each, PATIENCE).await;
     let complete = arrivals.deliveries >= rows * each;
     let end = arrivals.last.values().max().copied().unwrap_or(started);
@@ -137,12 +155,10 @@ async fn measure(
             (server.metric(name).await - before) / changes * 1e3
         ));
     }
-    let limit = limit::recvlogical(cluster, database, rows, subscribers).await;
-    // What was written for the limit comes down here as well.
-    let more = audience.arrived(rows * each, PATIENCE).await;
-    let complete = complete && more.deliveries >= rows * each;
+    let cpu = (server.cpu_seconds() - cpu) / changes * 1e6;
+    let limit = limit::drain(cluster, database).await;
     let line = format!(
-        "{delay} | {:.0} | {:.0} | {:.2}{counts}",
+        "{delay} | {:.0} | {:.0} | {:.2} | {cpu:.1}{counts}",
         changes / seconds,
         arrivals.deliveries as f64 / seconds,
         changes / seconds / (rows as f64 / limit),

@@ -39,6 +39,9 @@ impl Server {
             .env("ROWCAST_REPLICATION_SLOT", &slot)
             .env("ROWCAST_AUTH_JWT_SECRET", SECRET)
             .env("ROWCAST_LIMITS_JOINS_PER_SECOND", "1000000")
+            // Ten clients get what is meant for ten thousand.
+            .env("ROWCAST_LIMITS_OUTBOX_FRAMES", "1000000")
+            .env("ROWCAST_LIMITS_OUTBOX_BYTES", "1000000000")
             .env("ROWCAST_LOG_LEVEL", "warn")
             .stdin(Stdio::null())
             .spawn()
@@ -90,6 +93,24 @@ impl Server {
         }
     }
 
+    /// Has it stand still, until [`Server::go_on`]: what is written meanwhile waits for it in the log.
+    pub fn halt(&self) {
+        signal(&self.child, rustix::process::Signal::STOP);
+    }
+
+    pub fn go_on(&self) {
+        signal(&self.child, rustix::process::Signal::CONT);
+    }
+
+    /// Seconds of processor time that it has used.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("procfs");
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        // utime and stime are the 14th and 15th of all, in ticks of 10 ms.
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+    }
+
     pub fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("procfs");
         let line = status
@@ -108,6 +129,14 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a signal to a program that was started here.
+fn signal(child: &Child, signal: rustix::process::Signal) {
+    let pid = i32::try_from(child.id())
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    rustix::process::kill_process(pid.expect("a process"), signal).expect("a signal");
 }
 
 /// Joins and returns once rows are live.

@@ -15,6 +15,7 @@ pub const SCHEMA: &str = "
     create index on members (user_id);
     insert into members select n, ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid from generate_series(0, 9999) n;
     grant select on members to authenticated;
+    create table flushes (n int);
     create sequence docs_id;
     create table docs (id int primary key default nextval('docs_id'), user_id uuid, team_id int, note text);
     alter table docs enable row level security; grant select on docs to authenticated;
@@ -30,9 +31,13 @@ pub const SCHEMA: &str = "
         end loop;
     end $$";
 
-/// As many rows in transactions of ten, as fast as the database takes them, each for one of `users` users.
+/// As many rows in transactions of ten, each for one of `users` users.
 pub async fn bulk(database: &Connection, rows: usize, users: usize) {
-    let call = format!("set synchronous_commit = off; call fill({rows}, {TRANSACTION}, {users})");
+    // The last commit has all of them written to disk: what is not is not sent.
+    let call = format!(
+        "set synchronous_commit = off; call fill({rows}, {TRANSACTION}, {users}); \
+         set synchronous_commit = on; insert into flushes values (1)"
+    );
     // One statement after the other: a procedure that commits cannot be in a transaction of several.
     for statement in call.split("; ") {
         database.batch_execute(statement).await.expect("rows");

@@ -184,7 +184,7 @@ async fn policies_of_files_stand_beside_those_of_the_database() {
         ("fp_owner", "a", policies(&[], &[1])),
         ("fp_above", "a", RowAccess::Unrestricted),
         ("postgres", "a", RowAccess::Unrestricted),
-        ("fp_a", "b", policies(&[0, 1], &[])),
+        ("fp_a", "b", policies(&[1, 0], &[])),
         ("fp_a", "c", RowAccess::Unrestricted),
     ] {
         let access = role_access(&db, role, &loaded.catalog)

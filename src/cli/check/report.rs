@@ -42,6 +42,8 @@ pub struct TableView {
     pub traits: String,
     /// One per role that was asked for and exists.
     pub roles: Vec<RoleView>,
+    /// Each policy's name, and how it is judged: in memory, or by asking Postgres and why.
+    pub policies: Vec<(String, String)>,
 }
 
 /// What a token of one role could see of a table.
@@ -140,6 +142,9 @@ impl Report {
                 .unwrap_or(0);
             for view in &table.roles {
                 let _ = writeln!(text, "  {:width$}  {}", view.role, view.sees);
+            }
+            for (policy, judged) in &table.policies {
+                let _ = writeln!(text, "  policy {policy}: {judged}");
             }
         }
         let _ = writeln!(text, "\n{}", self.verdict());

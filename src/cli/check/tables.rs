@@ -4,6 +4,7 @@ use tokio_postgres::Client;
 
 use super::report::{RoleView, TableView};
 use super::{CheckOptions, Level, Report};
+use crate::policy::listing;
 use crate::postgres::catalog::{self, Access, Policy, ReplicaIdentity, RoleAccess, RowAccess, Table};
 use crate::postgres::{SqlError, quote_identifier, quote_table};
 
@@ -43,11 +44,17 @@ pub(super) async fn views(
     }
     let mut tables: Vec<_> = catalog.tables.values().collect();
     tables.sort_by(|a, b| a.name.cmp(&b.name));
-    for table in tables {
+    let listing = listing::read(client, &catalog).await?;
+    for (table, listed) in tables.into_iter().zip(listing.tables) {
         judge(table, &roles, options, report);
         report.tables.push(TableView {
             name: table.name.to_string(),
             traits: traits(table),
+            policies: listed
+                .policies
+                .into_iter()
+                .map(|policy| (policy.name, policy.judged))
+                .collect(),
             roles: roles
                 .iter()
                 .filter_map(|(role, access)| {

@@ -129,6 +129,9 @@ async fn a_database_in_order() {
         text.contains("public.My todos  key (id), replica identity default, row security on"),
         "{text}"
     );
+    for line in ["  policy own: compiled\n", "  policy small: compiled\n"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
 
     // Our slot, made and free; then one that is somebody else's.
     db.batch_execute(&format!(

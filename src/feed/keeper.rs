@@ -34,6 +34,8 @@ pub(super) struct Snapshot {
     pub(super) watched: Arc<Watched>,
     /// What the policies come to.
     pub(super) rules: Arc<Rules>,
+    /// The tables to stream: the published ones, and those that policies read.
+    pub(super) streamed: Arc<BTreeSet<TableName>>,
 }
 
 impl Snapshot {
@@ -43,8 +45,11 @@ impl Snapshot {
             .values()
             .map(|table| (table.oid, Arc::clone(table)))
             .collect();
+        let watched = Watched::new(&catalog);
+        let streamed = catalog.tables.keys().chain(watched.names()).cloned().collect();
         Self {
-            watched: Arc::new(Watched::new(&catalog)),
+            streamed: Arc::new(streamed),
+            watched: Arc::new(watched),
             rules: Arc::default(),
             catalog: Arc::new(catalog),
             roles,
@@ -55,12 +60,6 @@ impl Snapshot {
 
     pub(super) fn table(&self, oid: u32) -> Option<&Arc<Table>> {
         self.by_oid.get(&oid)
-    }
-
-    /// The tables to stream: the published ones, and those that policies read.
-    pub(super) fn table_names(&self) -> Arc<BTreeSet<TableName>> {
-        let published = self.catalog.tables.keys();
-        Arc::new(published.chain(self.watched.names()).cloned().collect())
     }
 }
 
@@ -253,6 +252,7 @@ impl Keeper {
             by_oid: Arc::clone(&snapshot.by_oid),
             watched: Arc::clone(&snapshot.watched),
             rules: Arc::clone(&snapshot.rules),
+            streamed: Arc::clone(&snapshot.streamed),
         });
         self.current.send_replace(Arc::clone(&snapshot));
         Ok(Some(snapshot))

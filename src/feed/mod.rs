@@ -163,7 +163,7 @@ impl Feed {
         let keeper = Arc::new(Keeper::start(pool.clone(), &settings, files, Arc::clone(&metrics)).await?);
         let (events, incoming) = mpsc::channel(EVENT_BATCHES);
         let (commands, orders) = mpsc::unbounded_channel();
-        let (tables, wanted) = watch::channel(keeper.snapshot().table_names());
+        let (tables, wanted) = watch::channel(Arc::clone(&keeper.snapshot().streamed));
         let (handed_over, confirmed) = watch::channel(Lsn(0));
         let signals = Signals::default();
         let pump = Pump::new(pump::Parts {

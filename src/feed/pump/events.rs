@@ -1,6 +1,7 @@
 //! What comes down the stream: changes to be judged and delivered, and what is said about the stream itself.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Pump;
@@ -150,12 +151,18 @@ impl Pump {
     /// Asks for another set of tables, between transactions: everything handed over so far is then exactly what the
     /// stream need not send again.
     pub(super) fn rewire(&mut self) {
-        let wanted = self.snapshot.table_names();
-        if self
+        let wanted = Arc::clone(&self.snapshot.streamed);
+        // After every event: most of the time it is the same set.
+        let Some(streaming) = self
             .streaming
             .as_ref()
-            .is_some_and(|streaming| *streaming != wanted)
-        {
+            .filter(|streaming| !Arc::ptr_eq(streaming, &wanted))
+        else {
+            return;
+        };
+        if *streaming == wanted {
+            self.streaming = Some(wanted);
+        } else {
             tracing::info!(tables = wanted.len(), "the set of tables to stream changed");
             self.streaming = None;
             self.parts.tables.send_replace(wanted);

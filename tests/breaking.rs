@@ -286,7 +286,11 @@ async fn a_commit_that_waits_for_its_standby_is_waited_for() {
     db.execute(TABLE).await;
     db.execute("create policy p on d using (owner = auth.uid())")
         .await;
-    let server = Server::start_with(&db, |config| config.policy.timeout = Duration::from_millis(200)).await;
+    let server = Server::start_with(&db, |config| {
+        config.policy.timeout = Duration::from_millis(200);
+        config.policy.in_memory = false;
+    })
+    .await;
     let mut alice = subscriber(&server, &token::user(ALICE), all()).await;
     db.execute("alter system set synchronous_standby_names = 'nobody'")
         .await;

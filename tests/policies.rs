@@ -61,6 +61,15 @@ fn readers() -> Vec<(&'static str, Value)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_reader_gets_what_a_select_as_them_returns() {
+    every_reader(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_where_postgres_is_asked_about_every_row() {
+    every_reader(false).await;
+}
+
+async fn every_reader(in_memory: bool) {
     let db = Database::new().await;
     db.execute(DOCS).await;
     db.execute("grant select on docs to service_role").await;
@@ -68,7 +77,7 @@ async fn every_reader_gets_what_a_select_as_them_returns() {
         "insert into members values (1, '{ALICE}'), (2, '{BOB}'), (3, '{BOB}')"
     ))
     .await;
-    let server = Server::start(&db).await;
+    let server = Server::start_with(&db, |config| config.policy.in_memory = in_memory).await;
     let mut clients = Vec::new();
     for (i, (role, claims)) in readers().iter().enumerate() {
         let mut client = Client::connect(&server, Version::V2, &token::token(role, claims.clone())).await;

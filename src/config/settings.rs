@@ -75,6 +75,8 @@ settings! {
         pool_size: usize = "4";
         /// Most (row, subscriber) pairs asked for in one round trip.
         batch_size: usize = "1000";
+        /// Decide policies in memory where that is proven to come out as in Postgres. `false` asks Postgres about every row.
+        in_memory: bool = "true";
         /// What to send of a DELETE where the replica identity does not carry the columns that policies read:
         /// the key only (`key`), or nothing (`deny`).
         unjudged_deletes: UnjudgedDeletes = "key";

@@ -39,7 +39,12 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn new(catalog: Catalog, roles: HashMap<Arc<str>, Arc<RoleAccess>>, generation: u64) -> Self {
+    pub(super) fn new(
+        catalog: Catalog,
+        roles: HashMap<Arc<str>, Arc<RoleAccess>>,
+        generation: u64,
+        in_memory: bool,
+    ) -> Self {
         let by_oid = catalog
             .tables
             .values()
@@ -50,7 +55,7 @@ impl Snapshot {
         Self {
             streamed: Arc::new(streamed),
             watched: Arc::new(watched),
-            rules: Arc::default(),
+            rules: Arc::new(Rules::new(in_memory)),
             catalog: Arc::new(catalog),
             roles,
             generation,
@@ -83,6 +88,7 @@ pub(super) struct Keeper {
     publication: String,
     max_in_values: usize,
     policies_required: bool,
+    in_memory: bool,
     metrics: Arc<Metrics>,
     current: watch::Sender<Arc<Snapshot>>,
     /// Held while reading, so that readings do not overlap.
@@ -115,6 +121,7 @@ impl Keeper {
             publication: settings.publication.clone(),
             max_in_values: settings.max_in_values,
             policies_required: settings.policies_required,
+            in_memory: settings.in_memory,
             metrics,
             current: watch::Sender::new(Arc::default()),
             reading: Mutex::new(Reading {
@@ -278,8 +285,12 @@ impl Keeper {
         }
         if *old.catalog != catalog || old.roles != roles {
             let generation = old.generation + 1;
-            self.current
-                .send_replace(Arc::new(Snapshot::new(catalog, roles, generation)));
+            self.current.send_replace(Arc::new(Snapshot::new(
+                catalog,
+                roles,
+                generation,
+                self.in_memory,
+            )));
         }
         Ok(())
     }

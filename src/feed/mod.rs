@@ -109,6 +109,8 @@ pub struct Settings {
     pub unjudged_deletes: UnjudgedDeletes,
     /// Tables with neither row-level security nor a policy file are shown only to roles above row-level security.
     pub policies_required: bool,
+    /// Policies are decided in memory where that is possible.
+    pub in_memory: bool,
 }
 
 /// See [`Settings::unjudged_deletes`].

@@ -20,6 +20,8 @@ pub struct Rule {
 /// The rules of one reading of the catalog. Shared, so that those who subscribe and those who judge mean the same.
 #[derive(Debug, Default)]
 pub struct Rules {
+    /// Postgres is asked about every row.
+    always_ask: bool,
     made: Mutex<Made>,
 }
 
@@ -27,6 +29,14 @@ pub struct Rules {
 type Made = HashMap<(u32, Arc<str>), Arc<Rule>>;
 
 impl Rules {
+    /// None made yet. Unless `in_memory`, Postgres is asked about every row that policies restrict.
+    pub fn new(in_memory: bool) -> Self {
+        Self {
+            always_ask: !in_memory,
+            made: Mutex::default(),
+        }
+    }
+
     /// The rule of a role on a table; `None` for a table that the role's access does not know.
     pub fn rule(
         &self,
@@ -41,9 +51,13 @@ impl Rules {
         }
         let callable = &access.functions;
         let access = access.tables.get(&table.oid)?.clone();
+        let mut program = Program::new(table, &access, callable, catalog);
+        if self.always_ask {
+            program = program.asking("policy.in_memory is off");
+        }
         let rule = Arc::new(Rule {
             role: Arc::clone(role),
-            program: Program::new(table, &access, callable, catalog),
+            program,
             access,
         });
         for policy in rule.program.policies() {

@@ -105,6 +105,7 @@ pub(super) fn feed(config: &Config) -> feed::Settings {
         max_record_bytes: config.limits.record_bytes,
         max_in_values: config.limits.in_list_values,
         policies_required: config.policy.required,
+        in_memory: config.policy.in_memory,
         unjudged_deletes: match config.policy.unjudged_deletes {
             config::UnjudgedDeletes::Key => feed::UnjudgedDeletes::Key,
             config::UnjudgedDeletes::Deny => feed::UnjudgedDeletes::Deny,

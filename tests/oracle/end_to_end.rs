@@ -319,7 +319,8 @@ async fn what_is_sent_is_what_a_select_returns() {
     }
     db.execute(&format!("insert into hidden.admins values ('{BOB}')"))
         .await;
-    let server = Server::start(&db).await;
+    let in_memory = random.below(3) > 0;
+    let server = Server::start_with(&db, |config| config.policy.in_memory = in_memory).await;
     let mut readers = readers(&db, &server, &mut random).await;
     let started = Instant::now();
     let mut round = 0;

@@ -138,7 +138,7 @@ async fn a_judge_cut_off_asks_again() {
          create policy p on n using (auth.uid() is not null)",
     )
     .await;
-    let server = Server::start(&db).await;
+    let server = Server::start_with(&db, |config| config.policy.in_memory = false).await;
     let user = token::user("a0000000-0000-4000-8000-000000000001");
     let mut client = Client::connect(&server, Version::V1, &user).await;
     client.subscribe("n", inserts()).await;

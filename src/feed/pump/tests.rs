@@ -36,6 +36,7 @@ async fn pump() -> (Pump, Connection) {
         publication: "p".to_owned(),
         catalog_refresh: Duration::from_secs(3600),
         policies_required: false,
+        in_memory: true,
         max_record_bytes: 1 << 20,
         max_in_values: 100,
         unjudged_deletes: UnjudgedDeletes::Key,

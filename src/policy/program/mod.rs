@@ -105,6 +105,20 @@ impl Program {
         }
     }
 
+    /// The same, with Postgres asked about every row that policies restrict.
+    pub fn asking(self, why: &'static str) -> Self {
+        if self.expr.as_truth().is_some() {
+            return self;
+        }
+        Self {
+            expr: Expr::stop(Stop::ask(why)),
+            params: Vec::new(),
+            relations: Vec::new(),
+            columns: BTreeSet::new(),
+            policies: self.policies,
+        }
+    }
+
     /// Columns that it reads, as indexes into `Table::columns`. Where it asks, Postgres may read more.
     pub fn columns(&self) -> &BTreeSet<usize> {
         &self.columns

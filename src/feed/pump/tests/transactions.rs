@@ -154,7 +154,7 @@ async fn members(pump: &mut Pump, db: &Connection) -> RelationId {
         others: HashMap::from([(oid, table)]),
         ..Catalog::default()
     };
-    pump.snapshot = Arc::new(Snapshot::new(catalog, old.roles.clone(), old.generation));
+    pump.snapshot = Arc::new(Snapshot::new(catalog, old.roles.clone(), old.generation, true));
     let query = RelationQuery {
         sql: "select m.org from public.members m where m.person = 1".into(),
         columns: vec![Ty::Int4],

@@ -12,7 +12,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::subject::{Answer, Subject};
 use super::world::{self, Reader, Table, World};
-use crate::support::Database;
+use crate::support::{Database, OwnCluster};
 
 /// A database for worlds, one at a time.
 pub struct Rig {
@@ -20,6 +20,7 @@ pub struct Rig {
     database: Database,
     /// The statements of the world that is there.
     built: String,
+    _cluster: OwnCluster,
 }
 
 /// What a SELECT shows of a row.
@@ -82,14 +83,16 @@ impl Loaded {
 }
 
 impl Rig {
-    /// One in a database of its own.
+    /// One in a cluster of its own: its transactions are long, and whoever makes a replication slot waits for them all.
     pub async fn new() -> Self {
-        let database = Database::new().await;
+        let cluster = OwnCluster::start(&[]).await;
+        let database = cluster.database().await;
         database.execute(world::ROLES).await;
         database.execute(include_str!("truth.sql")).await;
         Self {
             connection: database.connection().await,
             database,
+            _cluster: cluster,
             built: String::new(),
         }
     }

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use super::{Condition, Is, Operator, operator_symbol};
+use super::{Condition, Operator, operator_symbol};
 use crate::expression::{
-    self, Array, Collation, Comparison, Datum, ElementTest, Expr, Node, Stop, Ty, cast, comparable, operator,
+    Array, Collation, Comparison, Datum, ElementTest, Expr, Node, Stop, Ty, cast, comparable, operator,
 };
 use crate::postgres::catalog::{DefaultCollation, Table, Types};
 
@@ -27,7 +27,7 @@ fn test(condition: &Condition, table: &Table, types: &Types, collation: DefaultC
     if let Some(is) = condition.is {
         // Whether a value is NULL can be told of any type but a composite one, which only Postgres takes apart.
         let column = column(condition.column, ty?, Collation::Default);
-        return Some(boolean(Node::Is(tested(is), Box::new(column))));
+        return Some(boolean(Node::Is(is, Box::new(column))));
     }
     let ty = ty?;
     let collation = Collation::of(of, collation);
@@ -133,14 +133,5 @@ fn boolean(node: Node) -> Expr {
         node,
         ty: Ty::Bool,
         collation: Collation::Default,
-    }
-}
-
-fn tested(is: Is) -> expression::Is {
-    match is {
-        Is::Null => expression::Is::Null,
-        Is::True => expression::Is::True,
-        Is::False => expression::Is::False,
-        Is::Unknown => expression::Is::Unknown,
     }
 }

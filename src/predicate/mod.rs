@@ -6,6 +6,7 @@
 mod expr;
 mod sql;
 
+pub use crate::expression::Is;
 use crate::expression::{Expr, RowView, Stop};
 use crate::postgres::catalog::{DefaultCollation, Table, Types};
 
@@ -79,19 +80,6 @@ impl Operator {
             Self::IsDistinct => "isdistinct",
         }
     }
-}
-
-/// What `is` compares with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Is {
-    /// `IS NULL`
-    Null,
-    /// `IS TRUE`
-    True,
-    /// `IS FALSE`
-    False,
-    /// `IS UNKNOWN`
-    Unknown,
 }
 
 impl Is {

@@ -93,6 +93,8 @@ metrics! {
     deliveries: Counter = "rowcast_deliveries_total", Counter::default();
     /// Verdicts on (row, class of subscribers), by outcome.
     verdicts: Family<Label, Counter> = "rowcast_policy_verdicts_total", Family::default();
+    /// Verdicts decided in memory that Postgres was to be asked about as well (policy.shadow_share), by outcome.
+    shadow_checks: Family<Label, Counter> = "rowcast_policy_shadow_checks_total", Family::default();
     /// Round trips to Postgres for verdicts.
     judge_calls: Counter = "rowcast_policy_judge_calls_total", Counter::default();
     /// Seconds that one such round trip took.

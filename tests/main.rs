@@ -23,6 +23,7 @@ mod policies;
 mod policy_files;
 mod rows;
 mod sessions;
+mod shadow;
 mod tokens;
 mod transitions;
 mod types;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::Problem;
 use super::load::Values;
 use super::table::{Section, Setting, Unit, settings};
-use super::value::{FromText, JsonObject, LogFormat, SslMode, UnjudgedDeletes};
+use super::value::{FromText, JsonObject, LogFormat, Share, SslMode, UnjudgedDeletes};
 use crate::secret::Secret;
 
 settings! {
@@ -91,6 +91,9 @@ settings! {
         /// Show rows of a table that has neither row-level security nor a policy file to nobody but roles that are above
         /// row-level security (superuser, BYPASSRLS).
         required: bool = "false";
+        /// Share of the verdicts decided in memory that Postgres is asked about as well, behind their delivery and on one
+        /// more connection; what does not agree is logged as an error (docs/POLICIES.md).
+        shadow_share: Share = "0";
     }
 
     /// How tokens are verified. At least one key is needed.

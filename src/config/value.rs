@@ -130,6 +130,25 @@ impl FromText for JsonObject {
     }
 }
 
+/// A share of something, from 0 for none of it to 1 for all of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share(pub f64);
+
+impl FromText for Share {
+    const EXPECTED: &'static str = "a number from 0 to 1, or a percentage such as 5%";
+
+    fn from_text(text: &str, _: Unit) -> Option<Self> {
+        let (number, whole) = match text.strip_suffix('%') {
+            Some(number) => (number.trim_end(), 100.0),
+            None => (text, 1.0),
+        };
+        // Signs, exponents and names such as `inf` are read by the parser, and are slips here.
+        let plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let share = number.parse::<f64>().ok().filter(|_| plain)? / whole;
+        (0.0..=1.0).contains(&share).then_some(Self(share))
+    }
+}
+
 /// A setting with a few words to choose from.
 macro_rules! choice {
     ($(#[doc = $doc:literal])+ $type:ident expects $expected:literal {
@@ -228,6 +247,23 @@ mod tests {
         assert_eq!(usize::from_text("99999999999GiB", Unit::Bytes), None);
     }
 
+    #[test]
+    fn shares_are_parts_of_one() {
+        let read = |text| Share::from_text(text, Unit::Plain).map(|share| share.0);
+        for (text, share) in [
+            ("0", 0.0),
+            ("1", 1.0),
+            ("0.25", 0.25),
+            ("5%", 0.05),
+            ("100 %", 1.0),
+        ] {
+            assert_eq!(read(text), Some(share), "{text}");
+        }
+        for bad in ["", "%", "1.1", "101%", "-0", "1e-3", "nan", "inf", "half"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
     proptest! {
         #[test]
         fn never_panics(text in "\\PC{0,30}", number in "[0-9]{0,25}", suffix in "ms|s|m|h|KiB|GiB|x") {
@@ -236,6 +272,7 @@ mod tests {
                     let _ = (Duration::from_text(&text, unit), usize::from_text(&text, unit));
                     let _ = (u16::from_text(&text, unit), bool::from_text(&text, unit));
                     let _ = (JsonObject::from_text(&text, unit), SslMode::from_text(&text, unit));
+                    let _ = Share::from_text(&text, unit);
                 }
             }
         }

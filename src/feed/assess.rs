@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::keeper::Snapshot;
 use super::payload::{Old, Problem};
 use super::roster::Roster;
+use super::shadow::Sampler;
 use super::{Settings, UnjudgedDeletes};
 use crate::change::{Action, Change, Row, Transaction, Value};
 use crate::expression::RowView;
@@ -127,6 +128,8 @@ pub(super) struct Assessor<'a> {
     pub(super) settings: &'a Settings,
     /// Microseconds since 2000-01-01 UTC.
     pub(super) now: i64,
+    /// Takes verdicts from memory to be checked, if any are.
+    pub(super) sampler: Option<Sampler<'a>>,
     /// What only Postgres can say.
     pub(super) questions: Vec<Question<'a>>,
     /// Verdicts that needed no question, for the count.
@@ -145,7 +148,7 @@ static UNRESTRICTED: Access = Access {
 struct Case<'v, 'a> {
     change: &'a Change,
     transaction: &'a Transaction,
-    table: &'a Table,
+    table: &'a Arc<Table>,
     /// The row that decides: the new one, of a DELETE the old one.
     row: &'v RowView<'a>,
     /// What the WAL has of the old row of an UPDATE.
@@ -260,14 +263,31 @@ impl<'a> Assessor<'a> {
         let Some(filter) = slot.filter(row) else {
             return Judgement::Known(Verdict::Deny);
         };
-        let decision = slot
-            .class
-            .decide(case.table, row, &self.roster.relations, self.now);
+        let decision = self.decide(&slot.class, row, case);
         self.judgement(&slot.class, decision, (row.row(), filter), case)
     }
 
-    fn upsert(&mut self, class: &'a Class, filter: Vec<&'a Condition>, case: &Case<'_, 'a>) -> Option<Show> {
-        let verdict = class.decide(case.table, case.row, &self.roster.relations, self.now);
+    /// What is known of a row without asking Postgres.
+    fn decide(&mut self, class: &Arc<Class>, row: &RowView<'_>, case: &Case<'_, '_>) -> Decision {
+        let decision = class.decide(case.table, row, &self.roster.relations, self.now);
+        if let (Some(sampler), Decision::Known(verdict)) = (&mut self.sampler, &decision) {
+            sampler.take(
+                class,
+                verdict,
+                row.row(),
+                (case.table, case.change, case.transaction),
+            );
+        }
+        decision
+    }
+
+    fn upsert(
+        &mut self,
+        class: &'a Arc<Class>,
+        filter: Vec<&'a Condition>,
+        case: &Case<'_, 'a>,
+    ) -> Option<Show> {
+        let verdict = self.decide(class, case.row, case);
         if verdict == Decision::Known(Verdict::Deny) {
             self.known.push(Verdict::Deny);
             return None;
@@ -283,29 +303,30 @@ impl<'a> Assessor<'a> {
     }
 
     /// How much of the old row of an UPDATE is shown to those who may see the new one.
-    fn old(&mut self, class: &'a Class, old: &RowView<'a>, case: &Case<'_, 'a>) -> OldRow {
+    fn old(&mut self, class: &'a Arc<Class>, old: &RowView<'a>, case: &Case<'_, 'a>) -> OldRow {
         let key_only = || match self.settings.unjudged_deletes {
             UnjudgedDeletes::Deny => Old::UnchangedKey,
             UnjudgedDeletes::Key => Old::Carried,
         };
         let reaches_past_key = reaches_past_key(case.table, old.row());
-        OldRow::Fixed(
-            match class.decide(case.table, old, &self.roster.relations, self.now) {
-                Decision::Known(Verdict::Allow) => Old::Carried,
-                Decision::Known(Verdict::Failed(Failure::MissingColumn(_))) if !reaches_past_key => {
-                    key_only()
-                }
-                Decision::Known(_) => Old::UnchangedKey,
-                Decision::Ask if reaches_past_key || judgeable(class, case.table, old.row()) => {
-                    return OldRow::Judged(self.ask(class, &class.rule.access, old.row(), Vec::new(), case));
-                }
-                Decision::Ask => key_only(),
-            },
-        )
+        OldRow::Fixed(match self.decide(class, old, case) {
+            Decision::Known(Verdict::Allow) => Old::Carried,
+            Decision::Known(Verdict::Failed(Failure::MissingColumn(_))) if !reaches_past_key => key_only(),
+            Decision::Known(_) => Old::UnchangedKey,
+            Decision::Ask if reaches_past_key || judgeable(class, case.table, old.row()) => {
+                return OldRow::Judged(self.ask(class, &class.rule.access, old.row(), Vec::new(), case));
+            }
+            Decision::Ask => key_only(),
+        })
     }
 
-    fn delete(&mut self, class: &'a Class, filter: Vec<&'a Condition>, case: &Case<'_, 'a>) -> Option<Show> {
-        let decision = match class.decide(case.table, case.row, &self.roster.relations, self.now) {
+    fn delete(
+        &mut self,
+        class: &'a Arc<Class>,
+        filter: Vec<&'a Condition>,
+        case: &Case<'_, 'a>,
+    ) -> Option<Show> {
+        let decision = match self.decide(class, case.row, case) {
             Decision::Ask if !judgeable(class, case.table, case.row.row()) => None,
             Decision::Known(Verdict::Failed(Failure::MissingColumn(_))) => None,
             Decision::Known(Verdict::Deny) => {
@@ -332,7 +353,7 @@ impl<'a> Assessor<'a> {
     /// Asks for what is not known yet: the policies, the rest of the filter, or both.
     fn judgement(
         &mut self,
-        class: &'a Class,
+        class: &'a Arc<Class>,
         decision: Decision,
         (row, filter): (&'a Row, Vec<&'a Condition>),
         case: &Case<'_, 'a>,
@@ -350,7 +371,7 @@ impl<'a> Assessor<'a> {
 
     fn ask(
         &mut self,
-        class: &'a Class,
+        class: &'a Arc<Class>,
         access: &'a Access,
         row: &'a Row,
         residual: Vec<&'a Condition>,

@@ -12,6 +12,7 @@ mod payload;
 mod prefetch;
 mod pump;
 mod roster;
+mod shadow;
 mod watched;
 
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use keeper::{Keeper, Snapshot};
 use prefetch::Prefetch;
 use pump::{Add, Command, Pump};
 use roster::Bound;
+use shadow::Sampling;
 
 /// A channel that wants row changes.
 #[derive(Clone, Debug)]
@@ -168,10 +170,15 @@ impl Feed {
         let (tables, wanted) = watch::channel(Arc::clone(&keeper.snapshot().streamed));
         let (handed_over, confirmed) = watch::channel(Lsn(0));
         let signals = Signals::default();
+        let sampling = engine.shadow().map(|shadow| {
+            let checking = (shadow.clone(), Arc::clone(&keeper), commands.clone());
+            Sampling::start(checking, &metrics, shutdown)
+        });
         let pump = Pump::new(pump::Parts {
             settings,
             keeper: Arc::clone(&keeper),
             engine,
+            sampling,
             pool: pool.clone(),
             metrics,
             events: incoming,

@@ -21,6 +21,7 @@ use super::courtesy::Courtesy;
 use super::keeper::{Keeper, Snapshot};
 use super::prefetch::Prefetched;
 use super::roster::{Bound, Entry, Roster};
+use super::shadow::{Dispute, Sampling};
 use super::{Settings, SubscribeError, Subscriber};
 use crate::auth::Claims;
 use crate::change::{Event, Lsn, StreamState, TableName, Transaction};
@@ -44,6 +45,8 @@ pub(super) enum Command {
     Remove(SubscriberId),
     /// Take over the keeper's snapshot now.
     Adopt(oneshot::Sender<()>),
+    /// Say what has changed, once the stream has passed a position.
+    Dispute(Dispute),
 }
 
 /// A subscription whose bindings have been checked.
@@ -71,6 +74,7 @@ pub(super) struct Parts {
     pub(super) settings: Settings,
     pub(super) keeper: Arc<Keeper>,
     pub(super) engine: Engine,
+    pub(super) sampling: Option<Sampling>,
     pub(super) pool: Pool,
     pub(super) metrics: Arc<Metrics>,
     pub(super) events: mpsc::Receiver<Vec<Event>>,
@@ -86,6 +90,7 @@ pub(super) struct Pump {
     snapshot: Arc<Snapshot>,
     roster: Roster,
     waiting: Vec<Waiting>,
+    disputes: Vec<Dispute>,
     position: Lsn,
     /// The transaction whose changes are coming.
     transaction: Option<Arc<Transaction>>,
@@ -126,6 +131,7 @@ impl Pump {
             snapshot,
             roster: Roster::new(relations),
             waiting: Vec::new(),
+            disputes: Vec::new(),
             position: Lsn::default(),
             transaction: None,
             held: Held::default(),
@@ -157,7 +163,7 @@ impl Pump {
                 Some(batch) = self.parts.events.recv() => self.attend(batch, shutdown).await,
                 Ok(()) = changes.changed() => self.adopt().await,
                 _ = refresh.tick() => self.refresh_in_background(shutdown),
-                _ = ping.tick(), if !self.waiting.is_empty() => self.parts.signals.ping.notify_one(),
+                _ = ping.tick(), if !(self.waiting.is_empty() && self.disputes.is_empty()) => self.parts.signals.ping.notify_one(),
             }
             self.settle();
         }
@@ -209,6 +215,7 @@ impl Pump {
         if self.transaction.is_some() {
             return;
         }
+        self.settle_disputes();
         self.rewire();
         let Some(streaming) = self.streaming.as_ref().filter(|_| !self.waiting.is_empty()) else {
             return;
@@ -240,6 +247,21 @@ impl Pump {
                 push(entry, on_live);
             }
             respond(answer, Ok(()));
+        }
+    }
+
+    /// Answers those who ask what has changed up to a position that the stream has passed.
+    fn settle_disputes(&mut self) {
+        if self.disputes.is_empty() {
+            return;
+        }
+        let disputes = std::mem::take(&mut self.disputes);
+        for dispute in disputes {
+            if self.position >= dispute.target {
+                dispute.settle(&self.roster.relations);
+            } else if !dispute.is_given_up() {
+                self.disputes.push(dispute);
+            }
         }
     }
 

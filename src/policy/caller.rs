@@ -103,14 +103,21 @@ impl Caller {
 
     /// Whether all these transactions have ended for those who look now; true as well if that cannot be told.
     async fn visible(&self, writers: &[i64]) -> bool {
+        self.ended(writers).await != Some(false)
+    }
+
+    /// Whether all these transactions have ended for those who look now; `None` if that cannot be told.
+    pub(super) async fn ended(&self, writers: &[i64]) -> Option<bool> {
+        if writers.is_empty() {
+            return Some(true);
+        }
         let asking = async {
             let client = self.client().await.ok()?;
             let query = "select pg_catalog.bool_and(rowcast.is_visible(x)) from pg_catalog.unnest($1::int8[]) as w(x)";
             let row = client.query_one(query, &[&writers]).await.ok()?;
             row.get::<_, Option<bool>>(0)
         };
-        let answer = tokio::time::timeout(self.timeout, asking).await;
-        !matches!(answer, Ok(Some(false)))
+        tokio::time::timeout(self.timeout, asking).await.ok().flatten()
     }
 
     async fn client(&self) -> Result<Object, CallError> {

@@ -14,9 +14,11 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde_json::value::RawValue;
 
 use super::caller::{CallError, Caller, Losses, Slow};
+use super::plan::{Plan, plan};
 use super::question::{Failure, Question, Verdict};
 use crate::change::Row;
 use crate::postgres::Pool;
+use crate::postgres::catalog::Types;
 use crate::telemetry::Metrics;
 pub(super) use call::row_json;
 
@@ -44,6 +46,37 @@ pub struct Judge {
     pub(super) settings: Settings,
     metrics: Arc<Metrics>,
     slow: Arc<Slow>,
+}
+
+/// One verdict per question, in order: those that need no thought at once, the rest from Postgres.
+pub(super) async fn decide(judge: &Judge, questions: &[Question<'_>], types: &Types) -> Vec<Verdict> {
+    let mut asked = Vec::new();
+    let mut verdicts: Vec<Verdict> = questions
+        .iter()
+        .enumerate()
+        .map(|(i, question)| match plan(question, types) {
+            Plan::Decided(verdict) => verdict,
+            Plan::Ask(query) => {
+                asked.push((i, query));
+                Verdict::Deny
+            }
+        })
+        .collect();
+    if asked.is_empty() {
+        return verdicts;
+    }
+    let (places, queries): (Vec<usize>, Vec<_>) = asked.into_iter().unzip();
+    let asked: Vec<_> = places
+        .iter()
+        .filter_map(|i| questions.get(*i))
+        .zip(queries)
+        .collect();
+    for (place, verdict) in places.iter().zip(judge.ask(&asked).await) {
+        if let Some(slot) = verdicts.get_mut(*place) {
+            *slot = verdict;
+        }
+    }
+    verdicts
 }
 
 /// Questions that differ only in the row.
@@ -87,7 +120,7 @@ impl Judge {
     }
 
     /// One verdict per question, in order.
-    pub(super) async fn ask(&self, asked: &[(&Question<'_>, String)]) -> Vec<Verdict> {
+    async fn ask(&self, asked: &[(&Question<'_>, String)]) -> Vec<Verdict> {
         let mut verdicts = Vec::with_capacity(asked.len());
         for batch in asked.chunks(self.settings.batch.max(1)) {
             verdicts.extend(self.ask_batch(batch).await);

@@ -15,6 +15,7 @@ mod rehearsal;
 mod relation;
 mod relations;
 mod rules;
+mod shadow;
 mod trace;
 
 pub use class::{Class, ClassKey, Decision};
@@ -25,6 +26,7 @@ pub use rehearsal::{Compiled, Rehearsal, RehearsalError, Unsaid};
 pub use relation::{ParamKey, Probe, RelationQuery, RelationRequest};
 pub use relations::{Clock, Moment, RelationId, RelationReader, Relations};
 pub use rules::{Rule, Rules};
+pub use shadow::{Comparison, Shadow, compare};
 pub use trace::Step;
 
 use std::collections::BTreeMap;
@@ -32,19 +34,37 @@ use std::sync::Arc;
 
 use crate::postgres::catalog::Types;
 use crate::telemetry::Metrics;
-use plan::Plan;
 
 /// Decides questions. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Engine {
     judge: Judge,
     metrics: Arc<Metrics>,
+    shadow: Option<Shadow>,
 }
 
 impl Engine {
     /// An engine that asks Postgres through `judge`.
     pub fn new(judge: Judge, metrics: Arc<Metrics>) -> Self {
-        Self { judge, metrics }
+        Self {
+            judge,
+            metrics,
+            shadow: None,
+        }
+    }
+
+    /// With verdicts from memory checked by `shadow`.
+    #[must_use]
+    pub fn shadowed(self, shadow: Shadow) -> Self {
+        Self {
+            shadow: Some(shadow),
+            ..self
+        }
+    }
+
+    /// What checks verdicts from memory, if anything does.
+    pub fn shadow(&self) -> Option<&Shadow> {
+        self.shadow.as_ref()
     }
 
     /// What reads relations on the judge's connections.
@@ -69,31 +89,7 @@ impl Engine {
 
     /// One verdict per question, in order. Never fails as a whole.
     pub async fn decide(&self, questions: &[Question<'_>], types: &Types) -> Vec<Verdict> {
-        let mut asked = Vec::new();
-        let mut verdicts: Vec<Verdict> = questions
-            .iter()
-            .enumerate()
-            .map(|(i, question)| match plan::plan(question, types) {
-                Plan::Decided(verdict) => verdict,
-                Plan::Ask(query) => {
-                    asked.push((i, query));
-                    Verdict::Deny
-                }
-            })
-            .collect();
-        if !asked.is_empty() {
-            let (places, queries): (Vec<usize>, Vec<_>) = asked.into_iter().unzip();
-            let asked: Vec<_> = places
-                .iter()
-                .filter_map(|i| questions.get(*i))
-                .zip(queries)
-                .collect();
-            for (place, verdict) in places.iter().zip(self.judge.ask(&asked).await) {
-                if let Some(slot) = verdicts.get_mut(*place) {
-                    *slot = verdict;
-                }
-            }
-        }
+        let verdicts = judge::decide(&self.judge, questions, types).await;
         self.count(&verdicts);
         verdicts
     }

@@ -311,6 +311,11 @@ impl Relations {
         self.marks.clock()
     }
 
+    /// Whether these tables are followed and no change of theirs, nor anything that could be one, has come since a moment.
+    pub fn unchanged<'a>(&self, moment: &Moment, tables: impl Iterator<Item = &'a u32> + Clone) -> bool {
+        tables.clone().all(|table| self.watched.contains(table)) && self.marks.holds(moment, tables)
+    }
+
     /// Has a relation read again.
     fn mark(&mut self, id: RelationId) {
         let Some(held) = self.held.get_mut(&id) else {

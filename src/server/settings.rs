@@ -74,6 +74,24 @@ pub(super) fn judge_pool(config: &Config) -> PoolOptions {
     }
 }
 
+/// One connection: the shadow must not take what changes wait for.
+pub(super) fn shadow_pool(config: &Config) -> PoolOptions {
+    let mut options = judge_pool(config);
+    options.size = 1;
+    options.session.application_name = "rowcast_shadow".to_owned();
+    options
+}
+
+/// How the shadow asks; `None` if it is off.
+pub(super) fn shadow(config: &Config) -> Option<(f64, policy::Settings)> {
+    let share = config.policy.shadow_share.0;
+    let settings = policy::Settings {
+        parallel: 1,
+        ..judge(config)
+    };
+    (share > 0.0).then_some((share, settings))
+}
+
 pub(super) fn judge(config: &Config) -> policy::Settings {
     policy::Settings {
         timeout: config.policy.timeout,

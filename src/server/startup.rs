@@ -10,7 +10,7 @@ use super::{ServeError, settings};
 use crate::change::StreamState;
 use crate::config::Config;
 use crate::feed::{CatalogError, Feed, StreamEnds};
-use crate::policy::{Engine, Judge};
+use crate::policy::{Engine, Judge, Shadow};
 use crate::policy_files::Directory;
 use crate::postgres::{self, ConnectSettings, InstallReport, Pool, SqlError};
 use crate::replication::{self, Backoff};
@@ -119,11 +119,17 @@ impl Startup {
             settings::judge(&self.config),
             Arc::clone(&self.metrics),
         );
+        let mut engine = Engine::new(judge, Arc::clone(&self.metrics));
+        if let Some((share, judging)) = settings::shadow(&self.config) {
+            let pool = Pool::new(&self.connect, &settings::shadow_pool(&self.config))?;
+            // What nobody waits for does not count among the calls that changes wait for.
+            engine = engine.shadowed(Shadow::new(share, Judge::new(pool, judging, Metrics::new())));
+        }
         let started = Feed::start(
             settings::feed(&self.config),
             self.policies.for_catalog(),
             self.catalog_pool.clone(),
-            Engine::new(judge, Arc::clone(&self.metrics)),
+            engine,
             self.stream.clone(),
             Arc::clone(&self.metrics),
             &self.shutdown,

@@ -28,6 +28,7 @@ impl Pump {
                 self.adopt().await;
                 let _ = answer.send(());
             }
+            Command::Dispute(dispute) => self.disputes.push(dispute),
         }
         self.count();
     }

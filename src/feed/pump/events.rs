@@ -241,6 +241,11 @@ impl Pump {
             roster: &self.roster,
             settings: &self.parts.settings,
             now: now(),
+            sampler: self
+                .parts
+                .sampling
+                .as_ref()
+                .map(|sampling| sampling.sampler(&self.snapshot, self.roster.relations.clock())),
             questions: Vec::new(),
             known: Vec::new(),
             works: Vec::new(),

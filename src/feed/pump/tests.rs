@@ -59,6 +59,7 @@ async fn pump() -> (Pump, Connection) {
         settings,
         keeper: Arc::new(keeper.expect("a catalog")),
         engine,
+        sampling: None,
         pool,
         metrics,
         events: mpsc::channel(1).1,

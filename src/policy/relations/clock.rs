@@ -17,7 +17,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    pub(super) fn writers(&self) -> &[i64] {
+    pub(in crate::policy) fn writers(&self) -> &[i64] {
         &self.writers
     }
 }

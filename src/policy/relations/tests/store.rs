@@ -236,3 +236,19 @@ fn what_many_rows_concern_is_found_again_after_it_was_read() {
         }
     }
 }
+
+#[test]
+fn what_was_so_holds_until_something_that_it_reads_may_have_changed() {
+    let mut relations = store(100);
+    let moment = relations.clock().now();
+    assert!(relations.unchanged(&moment, [MEMBERS, ORGS].iter()));
+    let insert = change(Action::Insert, None, Some(row(&[("person", Some("9"))])));
+    relations.changed(&members(), &insert, 5);
+    assert!(!relations.unchanged(&moment, [MEMBERS, ORGS].iter()));
+    assert!(relations.unchanged(&moment, [ORGS].iter()));
+    // Nobody says when this one changes.
+    assert!(!relations.unchanged(&moment, [u32::MAX].iter()));
+    relations.invalidate_all(None);
+    assert!(!relations.unchanged(&moment, [ORGS].iter()));
+    assert!(!relations.unchanged(&moment, [].iter()));
+}

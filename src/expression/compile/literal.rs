@@ -40,8 +40,10 @@ pub(super) fn cast(tree: &ast::Expr, ty: &ast::DataType, scope: &mut dyn Scope) 
             _ => None,
         };
         if let Some(text) = text {
-            // The modifiers were applied when the constant was made.
-            return parsed(text, target?.0);
+            // A cast of a constant to a length of its own type is printed like a constant of that length.
+            let (ty, modifiers) = target?;
+            let constant = parsed(text, ty.clone())?;
+            return convert(constant, ty, &modifiers, scope);
         }
     }
     let from = value(primary(tree)?, scope)?;

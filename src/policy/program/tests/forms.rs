@@ -179,6 +179,12 @@ pub(super) const FORMS: &[(char, &str)] = &[
     ('c', "(level::text || '') = '1'"),
     ('c', "x >= 0 and x::int = 0"),
     ('c', "status::character varying(3) = 'pub'"),
+    // Printed like constants of these lengths, and cut or rounded all the same.
+    ('c', "status like 'draft-'::varchar(2) || '%'"),
+    ('c', "status = 'pubx'::char(3)::text"),
+    ('c', "level > 1.96::numeric(2, 1)"),
+    ('c', "level = any ('{1.96, 3.04}'::numeric(2, 1)[])"),
+    ('a', "level < 'Infinity'::numeric(2, 1)"),
     ('a', "docs.* is not null"),
     ('c', "(docs).id > 2"),
     ('c', "row(level, team) = row(1, 1)"),

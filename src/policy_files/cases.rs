@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use toml::Spanned;
 
-use super::directory::shown;
+use super::directory::{shown, text};
 use super::parse::{setup, table_name};
 use super::{Place, Problem};
 use crate::change::TableName;
@@ -88,8 +88,8 @@ pub fn read_cases(directory: &Path) -> Result<Vec<CaseFile>, Vec<Problem>> {
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
         let file = shown(&path);
-        let read = std::fs::read_to_string(&path)
-            .map_err(|error| vec![Place::new(&file, 0).problem(format!("cannot be read: {error}"))])
+        let read = text(&path)
+            .map_err(|problem| vec![problem])
             .and_then(|text| parse(&file, &text));
         match read {
             Ok(cases) => files.push(CaseFile { file, cases }),

@@ -8,6 +8,9 @@ use std::sync::Arc;
 use super::{FilePolicy, Place, Problem, parse};
 use crate::change::TableName;
 
+/// Longest file that is read, bytes. What is longer is a dump that came here by mistake.
+const MAX_BYTES: u64 = 1 << 20;
+
 /// Where policy files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
@@ -68,9 +71,9 @@ impl Directory {
                 continue;
             }
             let name = shown(&path);
-            match std::fs::read_to_string(&path) {
+            match text(&path) {
                 Ok(text) => files.push((name, text)),
-                Err(error) => problems.push(Place::new(&name, 0).problem(format!("cannot be read: {error}"))),
+                Err(problem) => problems.push(problem),
             }
         }
         if !problems.is_empty() {
@@ -127,6 +130,23 @@ fn is_policy_file(path: &Path) -> bool {
         .file_name()
         .is_none_or(|name| name.to_string_lossy().starts_with('.'));
     !hidden && path.extension().is_some_and(|extension| extension == "sql") && !path.is_dir()
+}
+
+/// What a file says.
+///
+/// # Errors
+/// It cannot be read, or is nothing that somebody wrote: what is no file may never end.
+pub(super) fn text(path: &Path) -> Result<String, Problem> {
+    let place = Place::new(&shown(path), 0);
+    let unreadable = |error: std::io::Error| place.problem(format!("cannot be read: {error}"));
+    let about = std::fs::metadata(path).map_err(unreadable)?;
+    if !about.is_file() {
+        return Err(place.problem("cannot be read: not a file"));
+    }
+    if about.len() > MAX_BYTES {
+        return Err(place.problem(format!("is larger than {} KiB", MAX_BYTES / 1024)));
+    }
+    std::fs::read_to_string(path).map_err(unreadable)
 }
 
 pub(super) fn shown(path: &Path) -> Arc<str> {

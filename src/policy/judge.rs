@@ -1,7 +1,8 @@
 //! The Postgres judge: policy expressions evaluated by Postgres itself over WAL rows, as the subscriber.
 //!
-//! One call answers a whole batch. Only when a call runs out of time are its parts asked one by one, and what is slow
-//! by itself is left out for a while, so that one slow policy or filter does not hold up everybody's changes.
+//! One call answers a whole batch. Only when a call runs out of time, or ends its connection again and again, are its
+//! parts asked one by one, and what is slow by itself, or ends the connection, is left out for a while, so that one bad
+//! policy or filter does not hold up everybody's changes.
 
 mod call;
 
@@ -21,6 +22,9 @@ use crate::postgres::Pool;
 use crate::postgres::catalog::Types;
 use crate::telemetry::Metrics;
 pub(super) use call::row_json;
+
+/// Pause before a database that takes no connections is asked again.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// How long the judge may take.
 #[derive(Clone, Copy, Debug)]
@@ -196,7 +200,7 @@ impl Judge {
         };
         match outcome {
             Ok(found) => place(&mut answers, open.iter().map(|(i, _)| *i).zip(found)),
-            Err(CallError::Unreachable(why) | CallError::Lost(why) | CallError::Unavailable(why)) => {
+            Err(CallError::Unreachable(why) | CallError::Unavailable(why)) => {
                 let failure = Failure::Unavailable(why);
                 place(
                     &mut answers,
@@ -204,7 +208,12 @@ impl Judge {
                 );
             }
             Err(CallError::Timeout) => {
-                let found = self.one_by_one(&together, batch).await;
+                let found = self.one_by_one(&together, batch, self.settings.parallel).await;
+                place(&mut answers, open.iter().map(|(i, _)| *i).zip(found));
+            }
+            // What crashes a backend ends all connections: only one after the other shows which one does.
+            Err(CallError::Lost(_)) => {
+                let found = self.one_by_one(&together, batch, 1).await;
                 place(&mut answers, open.iter().map(|(i, _)| *i).zip(found));
             }
         }
@@ -222,9 +231,9 @@ impl Judge {
         }
     }
 
-    /// After a timeout: each item by itself, within one more time limit for all of them. What holds no filter goes
-    /// first: clients write filters, and cannot take others' time by slow ones.
-    async fn one_by_one(&self, items: &[&Item<'_>], batch: &Batch) -> Vec<Answers> {
+    /// After a timeout, or where something ends every connection: each item by itself, within one more time limit for
+    /// all of them. What holds no filter goes first: clients write filters, and cannot take others' time by slow ones.
+    async fn one_by_one(&self, items: &[&Item<'_>], batch: &Batch, parallel: usize) -> Vec<Answers> {
         let deadline = Instant::now() + self.settings.timeout;
         let mut order: Vec<usize> = (0..items.len()).collect();
         order.sort_by_key(|i| {
@@ -235,7 +244,7 @@ impl Judge {
         let mut answers: Vec<Answers> = items.iter().map(|_| Answers::new()).collect();
         let mut asking = FuturesUnordered::new();
         for i in order {
-            if asking.len() >= self.settings.parallel.max(1) {
+            if asking.len() >= parallel.max(1) {
                 place(&mut answers, asking.next().await.into_iter());
             }
             if let Some(item) = items.get(i) {
@@ -249,19 +258,23 @@ impl Judge {
     }
 
     async fn alone(&self, item: &Item<'_>, batch: &Batch, deadline: Instant) -> Answers {
-        if Instant::now() >= deadline {
-            return all(item, &Failure::Timeout);
-        }
-        match self.call(&[item], batch, self.settings.timeout / 4).await {
-            Ok(mut found) => found.pop().unwrap_or_default(),
-            Err(CallError::Timeout) => {
-                self.slow.insert(item.fingerprint);
-                all(item, &Failure::Timeout)
+        while Instant::now() < deadline {
+            match self.call(&[item], batch, self.settings.timeout / 4).await {
+                Ok(mut found) => return found.pop().unwrap_or_default(),
+                Err(CallError::Timeout) => {
+                    self.slow.insert(item.fingerprint);
+                    return all(item, &Failure::Timeout);
+                }
+                Err(CallError::Lost(why)) => {
+                    self.slow.insert(item.fingerprint);
+                    return all(item, &Failure::Unavailable(why));
+                }
+                // After a crash Postgres takes a moment to take connections again.
+                Err(CallError::Unreachable(_)) => tokio::time::sleep(RETRY).await,
+                Err(CallError::Unavailable(why)) => return all(item, &Failure::Unavailable(why)),
             }
-            Err(CallError::Unreachable(why) | CallError::Lost(why) | CallError::Unavailable(why)) => {
-                all(item, &Failure::Unavailable(why))
-            }
         }
+        all(item, &Failure::Timeout)
     }
 }
 

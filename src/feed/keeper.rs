@@ -22,13 +22,15 @@ use super::watched::Watched;
 use super::{Settings, SubscribeError};
 
 /// The database's rules as of one reading.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Snapshot {
     pub(super) catalog: Arc<Catalog>,
     /// The roles that have been asked for and exist.
     pub(super) roles: HashMap<Arc<str>, Arc<RoleAccess>>,
-    /// Grows with every difference.
+    /// Grows with every difference of the above.
     pub(super) generation: u64,
+    /// What policies read beside the row may be read while this is the same ([`Loaded::rights`]).
+    pub(super) rights: Arc<str>,
     pub(super) by_oid: Arc<HashMap<u32, Arc<Table>>>,
     /// Tables that policies read.
     pub(super) watched: Arc<Watched>,
@@ -59,6 +61,7 @@ impl Snapshot {
             catalog: Arc::new(catalog),
             roles,
             generation,
+            rights: Arc::default(),
             by_oid: Arc::new(by_oid),
         }
     }
@@ -253,13 +256,8 @@ impl Keeper {
         roles.insert(Arc::clone(role), Arc::new(access));
         // The same generation: nothing that was settled before has changed.
         let snapshot = Arc::new(Snapshot {
-            catalog: Arc::clone(&snapshot.catalog),
             roles,
-            generation: snapshot.generation,
-            by_oid: Arc::clone(&snapshot.by_oid),
-            watched: Arc::clone(&snapshot.watched),
-            rules: Arc::clone(&snapshot.rules),
-            streamed: Arc::clone(&snapshot.streamed),
+            ..Snapshot::clone(&snapshot)
         });
         self.current.send_replace(Arc::clone(&snapshot));
         Ok(Some(snapshot))
@@ -271,6 +269,7 @@ impl Keeper {
         let Loaded {
             catalog,
             files: findings,
+            rights,
         } = loaded.map_err(|e| CatalogError::Query(e.to_string()))?;
         if files == Files::New {
             accept(&findings)?;
@@ -283,14 +282,13 @@ impl Keeper {
                 roles.insert(Arc::clone(role), Arc::new(access));
             }
         }
+        let rights = Arc::from(rights);
         if *old.catalog != catalog || old.roles != roles {
-            let generation = old.generation + 1;
-            self.current.send_replace(Arc::new(Snapshot::new(
-                catalog,
-                roles,
-                generation,
-                self.in_memory,
-            )));
+            let new = Snapshot::new(catalog, roles, old.generation + 1, self.in_memory);
+            self.current.send_replace(Arc::new(Snapshot { rights, ..new }));
+        } else if old.rights != rights {
+            let same = Snapshot::clone(&old);
+            self.current.send_replace(Arc::new(Snapshot { rights, ..same }));
         }
         Ok(())
     }

@@ -32,6 +32,7 @@ pub(super) async fn catalog(
     let Loaded {
         catalog,
         files: findings,
+        ..
     } = loader.load(client, &options.publication).await?;
     for found in &findings {
         if let Some(file) = files.get(found.policy) {

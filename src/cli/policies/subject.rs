@@ -83,6 +83,7 @@ impl Subject {
         let Loaded {
             catalog,
             files: findings,
+            ..
         } = loaded.map_err(Failure::failed)?;
         refuse(&files, &findings)?;
         Ok(Self {
@@ -137,7 +138,7 @@ pub(super) fn table<'a>(catalog: &'a Catalog, name: &TableName) -> Result<&'a Ar
     catalog
         .tables
         .get(name)
-        .ok_or_else(|| format!("{name} is no published table"))
+        .ok_or_else(|| format!("{name} is no published table; rowcast policies list names them"))
 }
 
 /// What a role may see of a table, and the functions of policies that it may call.

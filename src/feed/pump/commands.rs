@@ -118,6 +118,8 @@ impl Pump {
                 push(&entry, vec![Frame::Text(text.into())]);
             }
             self.count();
+        } else if latest.rights != self.snapshot.rights {
+            self.roster.relations.invalidate_all(None);
         }
         self.snapshot = latest;
     }

@@ -103,11 +103,16 @@ pub struct Loaded {
     pub catalog: Catalog,
     /// What is wrong with policies from files, in their order. Such a policy lets nothing through.
     pub files: Vec<FileFinding>,
+    /// A digest of the schema, of all grants in it and of the cluster's roles. While it is the same, what a query is
+    /// allowed to read is the same, also of tables that the catalog does not speak of.
+    pub rights: String,
 }
 
 /// One pass over the catalog, with what it lacks.
 struct Reading {
     settings: Settings,
+    /// A digest of the roles.
+    roles: String,
     catalog: Catalog,
     files: Vec<FileFinding>,
     /// Functions whose body is not known yet.
@@ -161,6 +166,7 @@ impl Loader {
         Ok(Loaded {
             catalog: reading.catalog,
             files: reading.files,
+            rights: format!("{} {}", reading.settings.schema, reading.roles),
         })
     }
 
@@ -201,6 +207,7 @@ impl Loader {
             .await
             .map_err(&doing)?;
         let settings = settings::read(&transaction).await?;
+        let roles = settings::roles(&transaction).await?;
         // With nothing on the path, pg_get_expr qualifies every name outside pg_catalog.
         transaction
             .batch_execute("SET LOCAL search_path = ''; SET LOCAL standard_conforming_strings = on")
@@ -231,6 +238,7 @@ impl Loader {
             |tables: HashMap<u32, Table>| tables.into_iter().map(|(oid, table)| (oid, Arc::new(table)));
         Ok(Reading {
             settings,
+            roles,
             catalog: Catalog {
                 tables: shared(published)
                     .map(|(_, table)| (table.name.clone(), table))

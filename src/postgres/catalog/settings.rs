@@ -1,4 +1,5 @@
-//! What decides how names in a body are read: the session's settings and the state of the schema.
+//! What decides how names in a body are read: the session's settings and the state of the schema. And what else decides
+//! who may read what: the state of the roles.
 
 use tokio_postgres::Transaction;
 
@@ -9,8 +10,8 @@ use crate::postgres::SqlError;
 pub(super) struct Settings {
     /// `search_path` as it is set for the session.
     pub(super) path: String,
-    /// A digest of everything that has a name.
-    schema: String,
+    /// A digest of everything that has a name, with its owner and its grants.
+    pub(super) schema: String,
     /// Temporary views can be made, and strings are read as we read them.
     pub(super) can_print: bool,
 }
@@ -57,4 +58,20 @@ pub(super) async fn read(transaction: &Transaction<'_>) -> Result<Settings, SqlE
         })
     };
     settings().map_err(doing)
+}
+
+/// The view does not show a row's `xmin`, so what it shows stands for the row.
+const ROLES: &str = "
+SELECT pg_catalog.concat_ws(' ',
+    (SELECT pg_catalog.sum(pg_catalog.hashtextextended(
+                pg_catalog.concat_ws(' ', oid, rolname, rolsuper, rolinherit, rolbypassrls), 0))
+       FROM pg_catalog.pg_roles),
+    (SELECT pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', roleid, member, xmin), 0))
+       FROM pg_catalog.pg_auth_members))";
+
+/// A digest of all roles and their memberships.
+pub(super) async fn roles(transaction: &Transaction<'_>) -> Result<String, SqlError> {
+    let doing = SqlError::during("reading the roles");
+    let row = transaction.query_one(ROLES, &[]).await.map_err(&doing)?;
+    row.try_get(0).map_err(doing)
 }

@@ -20,6 +20,7 @@ mod membership;
 mod oracle;
 mod outages;
 mod policies;
+mod policy_changes;
 mod policy_files;
 mod rows;
 mod sessions;

@@ -10,6 +10,7 @@
 mod support;
 
 mod bad_input;
+mod bad_policies;
 mod breaking;
 mod clients;
 mod demo;

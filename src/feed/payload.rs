@@ -275,3 +275,22 @@ fn timestamp(micros: i64) -> String {
         .unwrap_or_default()
         .to_rfc3339_opts(SecondsFormat::Millis, true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_lists_what_rows_can_say() {
+        let page = include_str!("../../docs/ERRORS.md");
+        let problems = [
+            Problem::NoPrimaryKey,
+            Problem::Unauthorized,
+            Problem::Policy,
+            Problem::Unavailable,
+        ];
+        for text in problems.map(Problem::text).into_iter().chain([TOO_LARGE]) {
+            assert!(page.contains(&format!("- `{text}`: ")), "{text}");
+        }
+    }
+}

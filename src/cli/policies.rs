@@ -15,6 +15,8 @@ use crate::config::Config;
 const ABOUT: &str = "\
 Policy files are in the directory policies, or where --directory says. docs/POLICIES.md tells what is in them.
 
+The database is that of serve: the same flags, variables and file say which.
+
 Nothing is written to the database: whatever a case sets up is rolled back.";
 
 const TEST: &str = "\

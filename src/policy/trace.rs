@@ -63,7 +63,8 @@ impl Trace<'_> {
         let list = |all: &[Expr], between: &str| all.iter().map(inner).collect::<Vec<_>>().join(between);
         match &expr.node {
             Node::Const(value) => constant(value.as_ref(), &expr.ty),
-            Node::Stop(_) => "(left to Postgres)".to_owned(),
+            Node::Stop(Stop::Ask(_)) => "(left to Postgres)".to_owned(),
+            Node::Stop(_) => "(what the claims say)".to_owned(),
             Node::Column(index) => self
                 .table
                 .columns

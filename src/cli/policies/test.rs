@@ -33,6 +33,13 @@ async fn test(config: &Config) -> Result<Tally, Failure> {
         .directory
         .clone()
         .ok_or_else(|| Failure::usage("policy.directory is empty, so there are no cases"))?;
+    if !directory.exists() {
+        let what = format!(
+            "there is no directory {}; --directory says where policy files and their cases are",
+            directory.display()
+        );
+        return Err(Failure::usage(what));
+    }
     let cases: Vec<Case> = read_cases(&directory)
         .map_err(subject::problems)?
         .into_iter()
@@ -116,7 +123,12 @@ impl Tally {
 
     fn summary(&self) -> String {
         let Self { ok, failed, wrong } = self;
-        let mut text = format!("\n{} cases: {ok} ok, {failed} failed", ok + failed + wrong);
+        let mut text = match ok + failed + wrong {
+            1 => "\n1 case".to_owned(),
+            n => format!("\n{n} cases"),
+        };
+        // Writing to a String does not fail.
+        let _ = write!(text, ": {ok} ok, {failed} failed");
         if *wrong > 0 {
             let _ = write!(text, ", {wrong} could not be run");
         }

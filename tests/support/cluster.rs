@@ -18,13 +18,13 @@ pub fn shared() -> &'static PrivateCluster {
     })
 }
 
-/// Quick to start and to stop.
+/// Quick to start and to stop. The slots of all its databases stay until its end.
 pub fn fast(dir: &Path) -> Options {
     let mut options = Options::new(dir);
     options.durability = Durability::Fast;
     options.settings = [
         ("max_connections", "400"),
-        ("max_replication_slots", "100"),
+        ("max_replication_slots", "500"),
         ("max_wal_senders", "100"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))

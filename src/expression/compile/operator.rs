@@ -104,16 +104,19 @@ pub(super) fn element(
     scope: &mut dyn Scope,
 ) -> Compiled {
     let symbol = symbol(op)?;
-    if let Some(query) = searched(right) {
-        // Both mean what IN means: `= ANY (ARRAY(SELECT …))` too.
+    if let Some((query, array)) = searched(right) {
         let negated = match (symbol.as_str(), all) {
             ("=", false) => false,
             ("<>", true) => true,
             _ => return Err(Opaque(format!("{symbol} with ANY or ALL over a subquery"))),
         };
-        let left = value(primary(left)?, scope)?;
-        let found = scope.subquery(Place::In(left), query)?;
-        return Ok(if negated { found.negated() } else { found });
+        let tested = value(primary(left)?, scope)?;
+        // `= ANY (ARRAY(SELECT …))` means what IN means, but for what the left side raises beside an empty array: IN looks
+        // at it once there is a row to compare it with.
+        if !array || tested.is_harmless() {
+            let found = scope.subquery(Place::In(tested), query)?;
+            return Ok(if negated { found.negated() } else { found });
+        }
     }
     let (left, array) = both(left, right, scope)?;
     let Ty::Array(of) = &array.ty else {
@@ -140,16 +143,16 @@ pub(super) fn element(
     Ok(sound(Expr::any_element(left, test, array, all), scope))
 }
 
-/// The subquery that ANY or ALL go over.
-fn searched(tree: &ast::Expr) -> Option<&ast::Query> {
+/// The subquery that ANY or ALL go over, and whether that is in an ARRAY.
+fn searched(tree: &ast::Expr) -> Option<(&ast::Query, bool)> {
     match tree {
         ast::Expr::Nested(inner) => searched(inner),
-        ast::Expr::Subquery(query) => Some(query),
+        ast::Expr::Subquery(query) => Some((query, false)),
         ast::Expr::Function(function) => match &function.args {
             ast::FunctionArguments::Subquery(query)
                 if super::names(&function.name).is_ok_and(|name| name == (None, "array".to_owned())) =>
             {
-                Some(query)
+                Some((query, true))
             }
             _ => None,
         },

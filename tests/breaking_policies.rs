@@ -1,0 +1,232 @@
+//! Policies that are meant to be told wrong: each row that comes is held against a SELECT as the reader.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{Client, Database, Server, Version, eventually, token};
+
+const ALICE: &str = "a0000000-0000-4000-8000-000000000001";
+const BOB: &str = "b0000000-0000-4000-8000-000000000002";
+
+const SCHEMA: &str = "
+    create table members (team int, member uuid, roles text[], secret text, primary key (team, member));
+    grant select (team, member, roles) on members to authenticated;
+    create table notes (id int primary key, team int, kind text);
+    grant select on notes to authenticated;
+    alter table notes enable row level security;
+    alter publication supabase_realtime add table notes;
+    insert into members values
+        (1, 'a0000000-0000-4000-8000-000000000001', '{admin}'), (2, 'a0000000-0000-4000-8000-000000000001', '{}'),
+        (2, 'b0000000-0000-4000-8000-000000000002', '{admin,user}'), (3, 'b0000000-0000-4000-8000-000000000002', '{}'),
+        (4, 'b0000000-0000-4000-8000-000000000002', null);
+";
+
+const ROWS: &str = "insert into notes values (1, 1, 'sub'), (2, 2, 'sub'), (3, 3, 'role'), (4, 4, null), (5, null, '')";
+
+fn user(sub: &str) -> String {
+    token::token("authenticated", json!({"sub": sub}))
+}
+
+async fn subscribed(server: &Server, sub: &str) -> Client {
+    let mut client = Client::connect(server, Version::V2, &user(sub)).await;
+    let changes = json!([{"event": "*", "schema": "public", "table": "notes"}]);
+    client.subscribe("room", changes).await;
+    client
+}
+
+/// The ids of the rows that have come, once everything committed has. What raises brings no row.
+async fn ids(client: &mut Client, server: &Server, db: &Database) -> Vec<i64> {
+    server.passed(db).await;
+    client.round_trip().await;
+    let changes = client.pending().iter().filter(|message| message.event == "postgres_changes");
+    let ids = changes.filter_map(|message| message.payload["data"]["record"]["id"].as_i64());
+    let mut ids: Vec<i64> = ids.collect();
+    ids.sort_unstable();
+    client.forget("postgres_changes");
+    ids
+}
+
+/// The ids that a SELECT as somebody returns; none if it raises.
+async fn selected(db: &Database, sub: &str) -> Vec<i64> {
+    let claims = json!({"sub": sub, "role": "authenticated"}).to_string();
+    let client = db.connection().await;
+    client
+        .batch_execute(&format!(
+            "begin; select set_config('request.jwt.claims', '{claims}', true),
+                    set_config('request.jwt.claim.sub', '{sub}', true),
+                    set_config('request.jwt.claim.role', 'authenticated', true);
+             set local role authenticated"
+        ))
+        .await
+        .expect("claims");
+    let rows = client.query("select id from public.notes order by id", &[]).await;
+    let rows = rows.unwrap_or_default();
+    rows.iter().map(|row| i64::from(row.get::<_, i32>(0))).collect()
+}
+
+/// Holds policies on `notes` against Postgres, for Alice and Bob.
+async fn agrees(schema: &str, policies: &[&str]) {
+    let db = Database::new().await;
+    db.execute(SCHEMA).await;
+    db.execute(schema).await;
+    let server = Server::start(&db).await;
+    let (mut alice, mut bob) = (subscribed(&server, ALICE).await, subscribed(&server, BOB).await);
+    let mut wrong = Vec::new();
+    for policy in policies {
+        db.execute("drop policy if exists p on notes; truncate notes").await;
+        db.execute(&format!("create policy p on notes using ({policy})")).await;
+        db.execute(ROWS).await;
+        for (client, sub, name) in [(&mut alice, ALICE, "alice"), (&mut bob, BOB, "bob")] {
+            let (got, expected) = (ids(client, &server, &db).await, selected(&db, sub).await);
+            if got != expected {
+                wrong.push(format!("{policy}: {name} got {got:?}, Postgres shows {expected:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_exists_selects_counts() {
+    agrees(
+        "",
+        &[
+            // A row for each element: none of an empty array.
+            "exists (select unnest(m.roles) from members m where m.team = notes.team and m.member = auth.uid())",
+            "not exists (select unnest(m.roles) from members m where m.team = notes.team and m.member = auth.uid())",
+            // Always one row.
+            "exists (select count(*) from members m where m.team = notes.team and m.member = auth.uid())",
+            "not exists (select max(m.team) from members m where m.team = notes.team and m.member = auth.uid())",
+            // Of a column that may not be read.
+            "exists (select m.secret from members m where m.team = notes.team and m.member = auth.uid())",
+            "exists (select m.* from members m where m.team = notes.team and m.member = auth.uid())",
+            "exists (select m.team, m.roles from members m where m.team = notes.team and m.member = auth.uid())",
+            "exists (select 1 / 0 from members m where m.team = notes.team and m.member = auth.uid())",
+            "exists (select notes.id from members m where m.team = notes.team and m.member = auth.uid())",
+            "notes.team in (select unnest(array[m.team]) from members m where m.member = auth.uid() and m.team = notes.team)",
+            "notes.id in (select count(*) from members m where m.team = notes.team and m.member = auth.uid())",
+            "exists (select from members m where m.team = notes.team and m.member = auth.uid() group by m.team having count(*) > 1)",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_subquery_reads_of_the_claims_is_not_shared() {
+    agrees(
+        "create function teams_of(u uuid default auth.uid()) returns setof int language sql stable as
+             'select team from members where member = u';
+         create function in_team(t int, u uuid default auth.uid()) returns bool language sql stable as
+             'select exists (select from members where member = u and team = t)';
+         create function claim(name text) returns text language sql stable as
+             $$ select current_setting('request.jwt.claim.' || name, true) $$;
+         create table kinds (kind text primary key); insert into kinds values ('sub'), ('role');
+         grant select on kinds to authenticated;",
+        &[
+            "team in (select teams_of())",
+            "team in (select t.id from teams_of() t(id))",
+            "exists (select from teams_of() t(id) where t.id = notes.team)",
+            "in_team(team)",
+            "team in (select m.team from members m where in_team(m.team))",
+            "team in (select m.team from members m, kinds k where k.kind = 'sub' and m.member::text = claim(k.kind))",
+            "team in (select m.team from members m, kinds k where k.kind = 'sub'
+                 and m.member::text = current_setting('request.jwt.claim.' || k.kind, true))",
+            "team in (select m.team from members m
+                 where m.member::text = current_setting('request.jwt.claim.' || left(auth.role(), 0) || 'sub', true))",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_policies_follow_the_roles_of_their_readers() {
+    for (name, take, give) in [
+        ("a membership", "revoke editors_%s from authenticated", "grant editors_%s to authenticated"),
+        ("an owner above policies", "alter role keeper_%s nobypassrls", "alter role keeper_%s bypassrls"),
+    ] {
+        let db = Database::new().await;
+        let own = |sql: &str| sql.replace("%s", &db.name);
+        db.execute(SCHEMA).await;
+        db.execute(&own(
+            "create role editors_%s; create role keeper_%s nologin bypassrls;
+             grant usage on schema public, auth to keeper_%s; grant select on members to keeper_%s;
+             alter table members enable row level security;
+             create policy m on members to editors_%s using (true);
+             create function keeps(t int) returns bool language sql stable security definer as
+                 'select exists (select from public.members where team = t and member = auth.uid())';
+             alter function keeps(int) owner to keeper_%s;
+             grant editors_%s to authenticated",
+        ))
+        .await;
+        let policy = if name == "a membership" {
+            "team in (select m.team from members m where m.member = auth.uid())"
+        } else {
+            "keeps(team)"
+        };
+        db.execute(&format!("create policy p on notes using ({policy})")).await;
+        let server = Server::start_with(&db, |config| {
+            config.database.catalog_interval = Duration::from_millis(50);
+        })
+        .await;
+        let mut alice = subscribed(&server, ALICE).await;
+        db.execute("insert into notes values (1, 1)").await;
+        assert_eq!(ids(&mut alice, &server, &db).await, [1], "{name}");
+        db.execute(&own(take)).await;
+        assert_eq!(selected(&db, ALICE).await, [0; 0], "{name}");
+        readings(&server).await;
+        db.execute("insert into notes values (2, 1)").await;
+        assert_eq!(ids(&mut alice, &server, &db).await, [0; 0], "{name} was taken");
+        db.execute(&own(give)).await;
+        readings(&server).await;
+        db.execute("insert into notes values (3, 1)").await;
+        assert_eq!(ids(&mut alice, &server, &db).await, [3], "{name} was given");
+        server.stop().await;
+        db.execute(&own("revoke editors_%s from authenticated")).await;
+    }
+}
+
+/// Waits for two whole readings of the catalog.
+async fn readings(server: &Server) {
+    let before = server.metric("rowcast_catalog_reads_total").await;
+    eventually("the catalog has been read again", || async {
+        (server.metric("rowcast_catalog_reads_total").await >= before + 3.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deep_or_long_is_survived() {
+    let db = Database::new().await;
+    db.execute(
+        "create table notes (id int primary key, data jsonb, text json, name text, tags text[]);
+         grant select on notes to authenticated;
+         alter table notes enable row level security;
+         alter publication supabase_realtime add table notes;
+         create policy a on notes using (data ->> 'x' = 'y');
+         create policy b on notes using ((text -> 'x') ->> 'y' = 'z');
+         create policy c on notes using (data @> '{\"a\": [1]}' or name like '%a%a%a%a%a%a%a%a%b');
+         create policy d on notes using (name ~ '(a|a)*(b|b)*c' or repeat(name, id) = 'x');
+         create policy e on notes using ('x' = any (tags) or id = 7)",
+    )
+    .await;
+    let server = Server::start(&db).await;
+    let mut alice = subscribed(&server, ALICE).await;
+    db.execute(
+        "insert into notes (id, data) select 1, (repeat('[', 5000) || repeat(']', 5000))::jsonb;
+         insert into notes (id, text) select 2, (repeat('{\"x\":', 5000) || '1' || repeat('}', 5000))::json;
+         insert into notes (id, name) select 3, repeat('a', 1000000);
+         insert into notes (id, name) select 2000000000, repeat('a', 1000);
+         insert into notes (id, tags) select 5, array_agg(n::text) from generate_series(1, 100000) n;
+         insert into notes (id) values (7)",
+    )
+    .await;
+    eventually("the last row has come", || async {
+        let (_, health) = server.get("/healthcheck").await;
+        (!health.is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(ids(&mut alice, &server, &db).await, [7]);
+    server.stop().await;
+}

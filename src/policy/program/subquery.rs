@@ -3,7 +3,7 @@
 use sqlparser::ast::{self, Expr as E};
 
 use super::lift;
-use super::reach::{Output, Reach};
+use super::reach::{Output, Reach, unknown};
 use super::scope::Names;
 use crate::expression::compile::{self, Compiled, Opaque, Place};
 use crate::expression::{self, Collation, Expr, Node, Ty};
@@ -133,7 +133,11 @@ fn decorrelated(
         outputs.push(reach.typed(item)?);
     }
     let probe = reach.probe_among(&rest);
-    let sql = rewritten(select, &items, &rest);
+    let selected = match &left {
+        Some(_) => Vec::new(),
+        None => selected(select, &mut reach)?,
+    };
+    let sql = rewritten(select, &selected, &items, &rest);
     let columns: Vec<Ty> = outputs.iter().map(|output| output.ty.clone()).collect();
     let relation = finished(reach, sql, columns, probe, names.owner.as_deref());
     let mut keys: Vec<Expr> = left.into_iter().collect();
@@ -181,16 +185,51 @@ fn finished(
     }
 }
 
-/// The subquery without its equalities, returning what they compare.
-fn rewritten(select: &ast::Select, items: &[&E], rest: &[&E]) -> String {
-    let items: Vec<_> = items.iter().map(ToString::to_string).collect();
-    let from: Vec<_> = select.from.iter().map(ToString::to_string).collect();
-    let mut sql = format!("SELECT DISTINCT {} FROM {}", items.join(", "), from.join(", "));
-    for (i, conjunct) in rest.iter().enumerate() {
-        sql.push_str(if i == 0 { " WHERE " } else { " AND " });
-        sql.push_str(&format!("({conjunct})"));
+/// What EXISTS selects, as far as it matters: rights on columns are checked although nobody reads them, and a function
+/// may return a set, with no row in it.
+fn selected<'q>(select: &'q ast::Select, reach: &mut Reach<'_, '_>) -> Result<Vec<&'q E>, Opaque> {
+    let mut found = Vec::new();
+    for item in &select.projection {
+        match item {
+            ast::SelectItem::UnnamedExpr(E::Value(_))
+            | ast::SelectItem::ExprWithAlias {
+                expr: E::Value(_), ..
+            } => {}
+            ast::SelectItem::UnnamedExpr(item) | ast::SelectItem::ExprWithAlias { expr: item, .. } => {
+                reach.walk(item)?;
+                found.push(item);
+            }
+            _ => return Err(unknown("*")),
+        }
     }
-    sql
+    Ok(found)
+}
+
+/// The subquery without its equalities, returning what they compare for each row that it `selected`.
+fn rewritten(select: &ast::Select, selected: &[&E], items: &[&E], rest: &[&E]) -> String {
+    let from: Vec<_> = select.from.iter().map(ToString::to_string).collect();
+    let mut behind = format!(" FROM {}", from.join(", "));
+    for (i, conjunct) in rest.iter().enumerate() {
+        behind.push_str(if i == 0 { " WHERE " } else { " AND " });
+        behind.push_str(&format!("({conjunct})"));
+    }
+    if selected.is_empty() {
+        let items: Vec<_> = items.iter().map(ToString::to_string).collect();
+        return format!("SELECT DISTINCT {}{behind}", items.join(", "));
+    }
+    let names: Vec<_> = (1..=items.len())
+        .map(|i| format!("\"rowcast key {i}\""))
+        .collect();
+    let keys = items
+        .iter()
+        .zip(&names)
+        .map(|(item, name)| format!("{item} AS {name}"));
+    let inner: Vec<_> = selected.iter().map(ToString::to_string).chain(keys).collect();
+    format!(
+        "SELECT DISTINCT {} FROM (SELECT {}{behind}) {WRAPPED}",
+        names.join(", "),
+        inner.join(", "),
+    )
 }
 
 fn single(outputs: &[Output]) -> Result<&Output, Opaque> {

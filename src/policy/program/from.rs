@@ -132,7 +132,7 @@ impl Reach<'_, '_> {
                         _ => return Err(unknown("an argument by name")),
                     }
                 }
-                self.called(&schema, &name)?
+                self.called(&schema, &name, arguments.len())?
             }
             _ => {
                 self.walk(&call)?;

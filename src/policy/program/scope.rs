@@ -42,7 +42,13 @@ impl<'a> Builder<'a> {
             catalog.collation,
             DefaultCollation::C | DefaultCollation::Plain | DefaultCollation::Turkic
         );
-        let poison = (!known).then(|| "the database's text is not what is known here".to_owned());
+        let casts = catalog.functions.values().find(|function| function.is_cast);
+        let poison = match casts {
+            _ if !known => Some("the database's text is not what is known here".to_owned()),
+            // Where it is called cannot be read from an expression.
+            Some(cast) => Some(format!("casts by {}.{}", cast.schema, cast.name)),
+            None => None,
+        };
         Self {
             table,
             catalog,

@@ -17,6 +17,7 @@ const QUERY: &str = "
 SELECT p.oid, n.nspname::text AS schema, p.proname::text AS name, p.proargtypes::oid[] AS arguments,
        p.prorettype AS returns, p.proretset AS returns_set, p.provolatile::text AS volatility,
        p.proisstrict AS strict, p.prosecdef AS security_definer, o.rolname::text AS owner,
+       EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castfunc = p.oid) AS is_cast,
        l.lanname = 'sql' AND p.prokind = 'f'
            AND coalesce(p.proargmodes <@ '{i,t}'::\"char\"[], true)
            AND coalesce(pg_catalog.array_length(pg_catalog.array_positions(p.proargmodes, 't'::\"char\"), 1), 0) <= 1
@@ -84,6 +85,7 @@ fn function(row: &Row) -> Result<Function, tokio_postgres::Error> {
         strict: row.try_get("strict")?,
         security_definer: row.try_get("security_definer")?,
         owner: row.try_get::<_, &str>("owner")?.into(),
+        is_cast: row.try_get("is_cast")?,
         body: None,
     })
 }

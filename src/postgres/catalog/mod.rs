@@ -91,6 +91,8 @@ pub struct Function {
     pub security_definer: bool,
     /// Its owner.
     pub owner: Arc<str>,
+    /// Some cast is done by it: a call that is printed as a cast like any other, without its name.
+    pub is_cast: bool,
     /// What it does, if that is one SELECT in SQL.
     pub body: Option<Body>,
 }

@@ -74,6 +74,7 @@ fn function(oid: u32, schema: &str, name: &str, returns: u32, query: Option<&str
         strict: false,
         security_definer: false,
         owner: "postgres".into(),
+        is_cast: false,
         body: query.map(|query| Body {
             query: query.to_owned(),
             parameters: Vec::new(),

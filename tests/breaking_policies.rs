@@ -252,3 +252,30 @@ async fn what_is_deep_or_long_is_survived() {
     assert_eq!(ids(&mut alice, &server, &db).await, [7]);
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_called_without_being_named_is_asked() {
+    agrees(
+        "create type mood as enum ('sad', 'ok');
+         create function mood_number(m mood) returns int language sql stable as
+             $$ select case m when 'sad'::mood then 1 when 'ok'::mood then 2 end $$;
+         create cast (mood as int) with function mood_number(mood);
+         create function upside_down(m mood) returns text language sql stable as
+             $$ select case m::int when 1 then 'ok' when 2 then 'sad' end $$;
+         create cast (mood as text) with function upside_down(mood) as assignment;
+         alter table notes add column mood mood default 'sad';
+         create function mine(text) returns uuid language sql stable as 'select auth.uid()';
+         create cast (text as uuid) with function mine(text);
+         create function even(int) returns bool language sql immutable as 'select $1 % 2 = 0';
+         alter table members add column since date default '2020-01-01';
+         grant select (since) on members to authenticated;",
+        &[
+            "mood::text = 'sad'",
+            "mood::text = 'ok'",
+            "(auth.jwt() ->> 'sub')::uuid = auth.uid()",
+            "team in (select m.team from members m where m.member = kind::uuid)",
+            "kind::uuid = auth.uid()",
+        ],
+    )
+    .await;
+}

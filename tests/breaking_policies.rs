@@ -279,3 +279,80 @@ async fn what_is_called_without_being_named_is_asked() {
     )
     .await;
 }
+
+/// What may happen to members, each time followed by new notes.
+const HAPPENINGS: &[&str] = &[
+    "begin; savepoint a; insert into members values (1, 'b0000000-0000-4000-8000-000000000002'); rollback to a; commit",
+    "begin; savepoint a; insert into members values (3, 'a0000000-0000-4000-8000-000000000001') on conflict do nothing; release a;
+     savepoint b; delete from members where team = 1; rollback to b; commit",
+    "begin; update members set team = 5 where team = 3; update members set team = 3 where team = 5; commit",
+    "begin; delete from members where team = 2; prepare transaction '%s'",
+    "commit prepared '%s'",
+    "update members set member = 'a0000000-0000-4000-8000-000000000001' where team = 4",
+    "alter table members rename to people",
+    "delete from people where team = 1",
+    "alter table people rename to members; insert into members values (1, 'b0000000-0000-4000-8000-000000000002') on conflict do nothing",
+    "alter table members rename column team to squad; update members set squad = 5 where squad = 3",
+    "alter table members rename column squad to team",
+    "alter table members replica identity full; update members set team = 3 where team = 5",
+    "alter table members replica identity nothing; update members set team = 5 where team = 3",
+    "delete from members where team = 2",
+    "alter table members replica identity default; insert into members values (2, 'a0000000-0000-4000-8000-000000000001') on conflict do nothing",
+    "alter table members add column filler text; update members set filler = repeat('x', 100000)",
+    "update members set filler = repeat('y', 100000), roles = '{x}'",
+    "create table more () inherits (members); insert into more values (3, 'b0000000-0000-4000-8000-000000000002')",
+    "alter table more add primary key (team, member); delete from more; insert into more values (4, 'b0000000-0000-4000-8000-000000000002')",
+    "update more set team = 1",
+    "truncate only members",
+    "alter table more no inherit members",
+    "insert into members select n, 'b0000000-0000-4000-8000-000000000002' from generate_series(1, 6000) n",
+    "begin; insert into notes select n, 1 from generate_series(1000000, 1005000) n; delete from members where team = 1;
+     insert into notes values (2000000, 1), (2000001, 2); commit; delete from notes where id >= 1000000",
+    "alter table members set unlogged; delete from members where team = 2",
+    "delete from members where team = 3; insert into members values (9005, 'b0000000-0000-4000-8000-000000000002')",
+    "alter table members set logged",
+    "alter table members alter team type bigint; delete from members where team = 4",
+    "alter table members alter team type int",
+    "create table elsewhere (m int primary key references notes on delete cascade); truncate members cascade",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_happens_to_members_goes_unnoticed() {
+    for way in [
+        "team in (select m.team from members m where m.member = auth.uid())",
+        "exists (select from members m where m.team = notes.team and m.member = auth.uid())",
+        "is_member(team)",
+        "team <> all (select m.team from members m where m.member <> auth.uid())",
+    ] {
+        let db = Database::new().await;
+        db.execute(SCHEMA).await;
+        db.execute(
+            "create function is_member(t int) returns bool language sql stable as
+                 'select exists (select from members where team = t and member = auth.uid())'",
+        )
+        .await;
+        db.execute(&format!("create policy p on notes using ({way})")).await;
+        let server = Server::start(&db).await;
+        let (mut alice, mut bob) = (subscribed(&server, ALICE).await, subscribed(&server, BOB).await);
+        let prepared = db.text("show max_prepared_transactions").await != "0";
+        for happening in HAPPENINGS.iter().filter(|h| prepared || !h.contains("prepare")) {
+            // A policy holds the names and types of what it reads, a function looks for them.
+            let of_policies = happening.contains("rename") || happening.contains("people");
+            if (way.contains("is_member") && of_policies)
+                || (!way.contains("is_member") && happening.contains("alter team"))
+            {
+                continue;
+            }
+            db.execute("delete from notes").await;
+            (ids(&mut alice, &server, &db).await, ids(&mut bob, &server, &db).await);
+            db.execute(&happening.replace("%s", &db.name)).await;
+            (ids(&mut alice, &server, &db).await, ids(&mut bob, &server, &db).await);
+            db.execute(ROWS).await;
+            for (client, sub, name) in [(&mut alice, ALICE, "alice"), (&mut bob, BOB, "bob")] {
+                let (got, expected) = (ids(client, &server, &db).await, selected(&db, sub).await);
+                assert_eq!(got, expected, "{way}: {name} after {happening}");
+            }
+        }
+        server.stop().await;
+    }
+}

@@ -478,3 +478,129 @@ async fn functions_are_taken_at_their_word() {
     )
     .await;
 }
+
+/// In every round somebody is let into a new team, sent away, and only then is something said there.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_sent_away_hears_nothing_however_many_come_and_go() {
+    let db = Database::new().await;
+    db.execute(SCHEMA).await;
+    db.execute(
+        "truncate members;
+         create policy p on notes using (exists (select from members m where m.team = notes.team and m.member = auth.uid()))",
+    )
+    .await;
+    let server = Server::start(&db).await;
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let rounds = async {
+        for round in 1..=150 {
+            let member = if round % 2 == 0 { ALICE } else { BOB };
+            db.execute(&format!("insert into members values ({round}, '{member}')")).await;
+            db.execute(&format!("delete from members where team = {round}")).await;
+            db.execute(&format!("insert into notes values ({round}, {round})")).await;
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    };
+    let visitor = async |sub: &'static str| {
+        let mut heard = Vec::new();
+        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            let mut client = subscribed(&server, sub).await;
+            client.round_trip().await;
+            client.round_trip().await;
+            let changes = client.pending().iter().filter(|message| message.event == "postgres_changes");
+            heard.extend(changes.map(|message| message.payload["data"]["record"]["id"].clone()));
+        }
+        assert!(heard.is_empty(), "{sub} heard {heard:?}");
+    };
+    tokio::join!(rounds, visitor(ALICE), visitor(BOB), visitor(ALICE), visitor(BOB));
+    eventually("nothing is held for those who left", || async {
+        let relations = server.metric("rowcast_policy_relations").await;
+        let subscriptions = server.metric("rowcast_subscriptions").await;
+        (relations == 0.0 && subscriptions == 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(server.metric("rowcast_policy_relation_rows").await, 0.0);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enums_and_numbers_are_looked_up_as_postgres_compares_them() {
+    agrees(
+        "create type size as enum ('s', 'm', 'l');
+         alter table notes add column size size generated always as
+             (case id when 1 then 's'::size when 2 then 'm'::size when 3 then 'l'::size end) stored,
+           add column amount numeric generated always as (case id when 1 then 1.00 when 2 then 1 when 3 then 10.0 when 4 then -5e-30 end) stored,
+           add column ratio float8 generated always as (case id when 1 then '-0'::float8 when 3 then 1e-320 when 4 then -1e308 end) stored,
+           add column code char(4) generated always as (case id when 1 then 'a' when 2 then 'a ' when 3 then '' end) stored,
+           add column at timestamptz generated always as (case id when 1 then 'infinity'::timestamptz when 3 then timestamptz '2020-01-01 00:00:00+00' end) stored;",
+        &[
+            "size = 'm'",
+            "size > 's'",
+            "size in ('s', 'l')",
+            "size between 'm' and 'l'",
+            "amount = 1.0",
+            "amount in (1.000, 10)",
+            "amount > 1",
+            "amount = id",
+            "ratio = 0",
+            "ratio >= 0",
+            "ratio < 1",
+            "ratio = id",
+            "code = 'a'",
+            "code in ('a   ', '')",
+            "code = kind",
+            "code::text = 'a'",
+            "at > '2019-12-31'::date",
+            "at = '2020-01-01 00:00:00'::timestamp",
+            "at >= '2020-01-01'",
+            "at > now()",
+            "at < 'infinity'",
+            "id = 2.0",
+            "id = 2.5::float8",
+            "id > 2.5",
+            "id::float4 between 1.5 and 3.5",
+            "id = any (array[1, null, 3])",
+            "id <> all (array[1, null, 3])",
+            "id = any ('{}'::int[])",
+            "not (id = any (array[2, 3]))",
+            "id in (1, 2) and team in (2, 3)",
+            "id = 1 or team = 2 or size = 'l'",
+            "(id = 1 or team = 2) and size < 'l'",
+            "id < 3 and id > 1 or id = 5",
+            "id < 1 and id > 3",
+            "kind = 'sub' is true",
+            "(kind = 'sub') is not false",
+            "kind is distinct from 'sub'",
+            "nullif(kind, 'sub') is null",
+            "coalesce(kind, 'role') = 'role'",
+            "lower(kind) = 'sub'",
+            "left(kind, 1) in ('s', 'r')",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_enum_may_grow_in_the_middle() {
+    let db = Database::new().await;
+    db.execute(SCHEMA).await;
+    db.execute(
+        "create type size as enum ('s', 'l'); alter table notes add column size size;
+         create policy p on notes using (size < 'l' or size = any (array['l'::size]) and team = 1)",
+    )
+    .await;
+    let server = Server::start(&db).await;
+    let mut alice = subscribed(&server, ALICE).await;
+    for change in [
+        "select 1",
+        "alter type size add value 'm' before 'l'",
+        "alter type size rename value 's' to 'xl'",
+        "alter type size add value 's' after 'l'",
+    ] {
+        db.execute(change).await;
+        db.execute("truncate notes").await;
+        db.execute("insert into notes (id, team, size) select row_number() over (), t, s from unnest(enum_range(null::size)) s, generate_series(1, 2) t limit 5").await;
+        let got = ids(&mut alice, &server, &db).await;
+        assert_eq!(got, selected(&db, ALICE).await, "{change}");
+    }
+    server.stop().await;
+}

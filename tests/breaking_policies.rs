@@ -604,3 +604,30 @@ async fn an_enum_may_grow_in_the_middle() {
     }
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_policies_are_survived() {
+    let chain = |what: &str, by: &str, many: usize| {
+        let terms: Vec<_> = (1..=many).map(|n| what.replace('#', &n.to_string())).collect();
+        terms.join(by)
+    };
+    let list = chain("#", ",", 100_000);
+    let nested = format!("{}team = 1{}", "not (not (".repeat(400), "))".repeat(400));
+    let in_a_row = format!("team = {}1", "1 * ".repeat(3000));
+    let policies = [
+        chain("team = #", " or ", 3),
+        chain("team = #", " or ", 990),
+        chain("team = #", " or ", 10_000),
+        format!("team in ({list})"),
+        format!("team not in ({list})"),
+        format!("team in (select m.team from members m where m.member = auth.uid() and m.team in ({list}))"),
+        format!("team in (select m.team from members m where m.member = auth.uid() and ({}))", chain("m.team <> # + 10", " and ", 990)),
+        format!("team in (select m.team from members m where m.member = auth.uid() and (({}) = 1))", chain("(case when m.team = # then 1 else 0 end)", " + ", 900)),
+        chain("team in (select m.team from members m where m.member = auth.uid() and m.team = #)", " or ", 100),
+        nested,
+        in_a_row,
+        format!("team = length({}'x'{})", "concat(".repeat(40), ")".repeat(40)),
+    ];
+    let policies: Vec<&str> = policies.iter().map(String::as_str).collect();
+    agrees("", &policies).await;
+}

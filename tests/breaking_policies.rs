@@ -631,3 +631,87 @@ async fn large_policies_are_survived() {
     let policies: Vec<&str> = policies.iter().map(String::as_str).collect();
     agrees("", &policies).await;
 }
+
+/// What may happen to rights and definitions; `%s` is the name of the database, for roles.
+const DECREES: &[&str] = &[
+    "revoke select on members from authenticated",
+    "grant select (team) on members to authenticated",
+    "grant select (member) on members to authenticated",
+    "alter table members enable row level security",
+    "create policy m on members to authenticated using (team < 3)",
+    "alter policy m on members using (team > 1)",
+    "create policy mm on members as restrictive using (current_user <> 'authenticated' or team <> 2)",
+    "alter table members owner to keeper_%s",
+    "alter table members force row level security",
+    "drop policy mm on members",
+    "alter table members disable row level security",
+    "revoke execute on function is_member(int) from public",
+    "grant execute on function is_member(int) to authenticated",
+    "alter function is_member(int) security definer",
+    "alter function is_member(int) owner to keeper_%s",
+    "alter table members owner to postgres; revoke all on members from keeper_%s",
+    "grant select on members to keeper_%s",
+    "revoke usage on schema auth from public, authenticated, keeper_%s",
+    "grant usage on schema auth to keeper_%s, authenticated",
+    "create or replace function auth.uid() returns uuid language sql stable as
+         $$ select 'b0000000-0000-4000-8000-000000000002'::uuid $$",
+    "create or replace function auth.uid() returns uuid language plpgsql stable as
+         $$ begin return 'a0000000-0000-4000-8000-000000000001'::uuid; end $$",
+    "create or replace function auth.uid() returns uuid language sql stable as
+         $$ select (current_setting('request.jwt.claims', true)::json ->> 'sub')::uuid $$",
+    "create or replace function is_member(t int) returns bool language sql stable as
+         'select exists (select from public.members where team = t + 1 and member = auth.uid())'",
+    "create schema keeper_%s; create schema authenticated; grant usage on schema authenticated to authenticated;
+     create table authenticated.members as select 5 as team, member from public.members;
+     grant select on authenticated.members to authenticated",
+    "create or replace function is_member(t int) returns bool language sql stable as
+         'select exists (select from members where team = t - 1 and member = auth.uid())'",
+    "alter function is_member(int) set search_path = public, auth",
+    "alter function is_member(int) strict",
+    "alter function is_member(int) volatile",
+    "drop table authenticated.members",
+    "alter function is_member(int) reset all",
+    "alter function is_member(int) stable; revoke usage on schema public from public, authenticated",
+    "grant usage on schema public to public",
+    "alter table notes disable row level security",
+    "alter table notes enable row level security, force row level security",
+    "drop policy p on notes",
+    "create policy p on notes to keeper_%s using (true)",
+    "create policy q on notes for update using (true)",
+    "create policy r on notes as restrictive using (true)",
+    "create policy s on notes using (is_member(team))",
+    "drop schema authenticated cascade",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_and_definitions_hold_from_the_next_row() {
+    for way in [
+        "team in (select m.team from members m where m.member = auth.uid())",
+        "is_member(team)",
+        "exists (select from members m where m.team = notes.team and m.member = auth.uid()) or is_member(id)",
+    ] {
+        let db = Database::new().await;
+        let own = |sql: &str| sql.replace("%s", &db.name);
+        db.execute(SCHEMA).await;
+        db.execute(&own(
+            "create role keeper_%s; grant usage on schema auth to keeper_%s; grant create on schema public to keeper_%s;
+             create function is_member(t int) returns bool language sql stable as
+                 'select exists (select from public.members where team = t and member = auth.uid())'",
+        ))
+        .await;
+        db.execute(&format!("create policy p on notes using ({way})")).await;
+        let server = Server::start(&db).await;
+        let (mut alice, mut bob) = (subscribed(&server, ALICE).await, subscribed(&server, BOB).await);
+        for decree in DECREES {
+            db.execute("delete from notes").await;
+            db.execute(&own(decree)).await;
+            (ids(&mut alice, &server, &db).await, ids(&mut bob, &server, &db).await);
+            db.execute(ROWS).await;
+            for (client, sub, name) in [(&mut alice, ALICE, "alice"), (&mut bob, BOB, "bob")] {
+                let (got, expected) = (ids(client, &server, &db).await, selected(&db, sub).await);
+                assert_eq!(got, expected, "{way}: {name} after {decree}");
+            }
+        }
+        server.stop().await;
+    }
+}

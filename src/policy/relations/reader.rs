@@ -59,6 +59,9 @@ struct Item<'a> {
 /// Relations in one round trip. Each may bring as many rows as one relation may have.
 const PER_CALL: usize = 32;
 
+/// Bytes of text that the rows of a relation may have for each row that it may have.
+const ROW_BYTES: usize = 256;
+
 type Read = Result<Relation, Stop>;
 
 impl RelationReader {
@@ -218,6 +221,10 @@ impl RelationReader {
         let most = self.settings.relation_rows;
         if rows.len() > most {
             return Err(Stop::ask(format!("a subquery returns more than {most} rows")));
+        }
+        let bytes: usize = rows.iter().flatten().flatten().map(String::len).sum();
+        if bytes > most.saturating_mul(ROW_BYTES) {
+            return Err(Stop::ask("a subquery returns long values"));
         }
         Relation::read(&request.query.columns, rows)
     }

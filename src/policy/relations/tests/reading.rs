@@ -128,6 +128,10 @@ async fn each_is_read_as_its_reader_and_an_error_harms_no_other() {
         owner: Some(owner.into()),
         ..int(sql)
     };
+    let text = |sql: &str| RelationQuery {
+        columns: vec![crate::expression::Ty::Text],
+        ..int(sql)
+    };
     let read = reading
         .read(vec![
             int("select m.org from public.members m"),
@@ -149,6 +153,8 @@ async fn each_is_read_as_its_reader_and_an_error_harms_no_other() {
                     and current_setting('request.jwt.claims')::json ->> 'email' = 'a@b'",
                 "relation_owner",
             ),
+            text("select repeat('x', 700)"),
+            text("select repeat('x', 800)"),
         ])
         .await;
     assert_eq!(read[0], Ok(vec![None, Some(1), Some(2)]), "by its policy");
@@ -168,6 +174,8 @@ async fn each_is_read_as_its_reader_and_an_error_harms_no_other() {
     assert!(is_ask(&read[10]), "a value of another type: {:?}", read[10]);
     assert_eq!(read[11], Ok(vec![Some(1), Some(1), Some(1)]));
     assert_eq!(read[12], Ok(vec![Some(1)]));
+    assert_eq!(read[13], Ok(vec![None]));
+    assert!(is_ask(&read[14]), "long: {:?}", read[14]);
     let after: String = reading
         .db
         .query_one(

@@ -104,10 +104,15 @@ impl Class {
             now,
         };
         // Postgres checks the rights on every table and plans every subquery before it evaluates anything: where one
-        // raised, it has to say what comes of that.
-        let raised = |id: &RelationId| matches!(relations.get(*id), Err(Stop::Raised(_)));
-        if self.relations.iter().flatten().any(raised) {
-            return Decision::Ask;
+        // raised, it has to say what comes of that, and where one could not be read, nobody knows.
+        for id in self.relations.iter().flatten() {
+            match relations.get(*id) {
+                Err(Stop::Raised(_)) => return Decision::Ask,
+                Err(Stop::Unavailable(why)) => {
+                    return Decision::Known(Verdict::Failed(Failure::Unavailable(why.to_string())));
+                }
+                _ => {}
+            }
         }
         Decision::Known(match self.residual.passes(&context) {
             Ok(true) => Verdict::Allow,

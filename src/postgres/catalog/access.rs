@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::{Client, Row};
 
-use super::{Access, Catalog, Policy, RoleAccess, RowAccess, Table, callable, standing};
+use super::{Access, Catalog, Policy, RoleAccess, RowAccess, Table, callable};
 use crate::postgres::SqlError;
 
 /// One row per table; a role without tables gives one row of NULLs, no role gives none. `has_…_privilege` answers NULL
@@ -80,7 +80,6 @@ pub async fn role_access(
         })
         .collect();
     let functions = callable::read(client, role, catalog).await?;
-    let standing = standing::read(client, role, catalog).await?;
     let above_rls = rows
         .first()
         .map_or(Ok(false), |row| row.try_get("above_rls"))
@@ -89,7 +88,6 @@ pub async fn role_access(
         tables,
         functions,
         above_rls,
-        standing,
     }))
 }
 

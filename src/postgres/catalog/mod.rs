@@ -12,7 +12,6 @@ mod path;
 mod policies;
 mod print;
 mod settings;
-mod standing;
 mod tables;
 mod tokens;
 mod types;
@@ -288,9 +287,6 @@ pub struct RoleAccess {
     pub functions: HashSet<u32>,
     /// It is superuser or BYPASSRLS, so that neither row-level security nor policy files apply to it.
     pub above_rls: bool,
-    /// A digest of what decides which rows its subqueries find beside the policies of [`Catalog::others`]: roles that it
-    /// acts as, and rights. Another one means that all of them may find something else.
-    pub standing: i64,
 }
 
 /// What one role may read of one table.

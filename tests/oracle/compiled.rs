@@ -61,7 +61,7 @@ impl Compiled {
             }
             // Postgres plans all of them and checks the rights on all of them, whatever the row.
             let unread = keys.iter().find_map(|key| held.get(key)?.as_ref().err());
-            let unread = unread.filter(|_| residual.as_truth().is_none());
+            let unread = unread.filter(|_| !matches!(residual.as_truth(), Some(Some(false) | None)));
             let find = |query: &Arc<RelationQuery>| {
                 let place = requests.iter().position(|request| request.query == *query);
                 match place.and_then(|place| held.get(&keys[place])) {

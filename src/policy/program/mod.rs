@@ -84,7 +84,7 @@ impl Program {
             &mut builder,
             &mut policies,
         );
-        let mut expr = Expr::and(vec![rows, files], Phase::Planned);
+        let mut expr = qualification(Expr::and(vec![rows, files], Phase::Planned));
         let (params, relations, poison) = builder.finish();
         if let Some(why) = poison {
             expr = Expr::stop(Stop::ask(why));
@@ -216,6 +216,27 @@ impl Program {
                 }
                 Some(_) => None,
             })
+    }
+}
+
+/// What Postgres plans of a condition on rows (`canonicalize_qual`): in its ANDs and ORs a constant NULL is as good as
+/// false, and what stands beside it in an AND is not evaluated.
+fn qualification(expr: Expr) -> Expr {
+    let refused = |part: &Expr| matches!(part.as_truth(), Some(Some(false) | None));
+    match expr.node {
+        Node::And(all) => {
+            let all: Vec<Expr> = all.into_iter().map(qualification).collect();
+            if all.iter().any(refused) {
+                return Expr::bool(Some(false));
+            }
+            Expr::and(all, Phase::Planned)
+        }
+        Node::Or(any) => {
+            let any = any.into_iter().map(qualification);
+            Expr::or(any.filter(|part| !refused(part)).collect(), Phase::Planned)
+        }
+        Node::Const(None) => Expr::bool(Some(false)),
+        _ => expr,
     }
 }
 

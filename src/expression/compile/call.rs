@@ -83,8 +83,17 @@ pub(super) fn call(tree: &E, scope: &mut dyn Scope) -> Compiled {
             let arguments = vec![value(expr, scope)?];
             builtin("floor", arguments, scope)
         }
-        _ => Err(Opaque("an expression of a kind that is not computed here".into())),
+        _ => Err(unread(
+            "an expression of a kind that is not computed here".into(),
+            scope,
+        )),
     }
+}
+
+/// Of an expression that is not even looked into: its constants may raise while Postgres plans, whatever stands beside it.
+pub(super) fn unread(why: String, scope: &mut dyn Scope) -> Opaque {
+    scope.poison(why.clone());
+    Opaque(why)
 }
 
 /// In these forms Postgres does not print the casts that make text of its relatives.
@@ -102,7 +111,8 @@ fn function_call(function: &ast::Function, scope: &mut dyn Scope) -> Compiled {
         && function.null_treatment.is_none()
         && matches!(function.parameters, FunctionArguments::None);
     if !plain {
-        return Err(Opaque(format!("{} is more than a function call", function.name)));
+        let why = format!("{} is more than a function call", function.name);
+        return Err(unread(why, scope));
     }
     let (schema, name) = names(&function.name)?;
     let trees = match &function.args {
@@ -112,7 +122,7 @@ fn function_call(function: &ast::Function, scope: &mut dyn Scope) -> Compiled {
         }
         FunctionArguments::Subquery(_) => return Err(Opaque("a subquery as an argument".into())),
         FunctionArguments::List(list) if name == "count" && is_star(list) => Vec::new(),
-        FunctionArguments::List(list) => arguments(list)?,
+        FunctionArguments::List(list) => arguments(list).map_err(|Opaque(why)| unread(why, scope))?,
     };
     if schema.is_none() && name == "coalesce" {
         return coalesce(&trees, scope);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sqlparser::ast::{self, BinaryOperator};
 
+use super::call;
 use super::literal::{sound, takes_collation};
 use super::{Compiled, Opaque, Place, Scope, primary, value};
 use crate::expression::{self, Builtin, Collation, Comparable, Comparison, ElementTest, Expr, Ty, compare};
@@ -50,7 +51,7 @@ pub(super) fn binary(
     right: &ast::Expr,
     scope: &mut dyn Scope,
 ) -> Compiled {
-    let symbol = symbol(op)?;
+    let symbol = symbol(op).map_err(|Opaque(why)| call::unread(why, scope))?;
     let (left, right) = both(left, right, scope)?;
     let phase = scope.phase();
     if let Some(comparison) = comparison(&symbol) {

@@ -32,6 +32,12 @@ impl Expr {
                     .as_ref()
                     .map_or(Ok(None), |result| result.evaluate(context))
             }
+            Node::Unsure(inner) => inner.evaluate(context).map_err(|stop| match stop {
+                Stop::Raise(_) | Stop::Raised(_) => {
+                    Stop::ask("an argument that raises, which may not be used")
+                }
+                stop => stop,
+            }),
             Node::Coalesce(arguments) => {
                 for argument in arguments {
                     if let Some(value) = argument.evaluate(context)? {

@@ -96,7 +96,7 @@ impl Expr {
             Node::Compare(_, left, right) | Node::Distinct(left, right) | Node::NullIf(left, right) => {
                 left.is_harmless() && right.is_harmless()
             }
-            Node::Is(_, argument) | Node::Not(argument) => argument.is_harmless(),
+            Node::Is(_, argument) | Node::Not(argument) | Node::Unsure(argument) => argument.is_harmless(),
             Node::And(all) | Node::Or(all) | Node::Coalesce(all) | Node::Array(all) => {
                 all.iter().all(Self::is_harmless)
             }
@@ -233,6 +233,18 @@ impl Expr {
         kept.pop().unwrap_or_else(|| Self::constant(None, ty))
     }
 
+    /// The value of `inner`, of which nobody here knows whether Postgres looks at it.
+    pub fn unsure(inner: Self) -> Self {
+        if inner.as_constant().is_some() {
+            return inner;
+        }
+        Self {
+            ty: inner.ty.clone(),
+            collation: inner.collation.clone(),
+            node: Node::Unsure(Box::new(inner)),
+        }
+    }
+
     /// `NULLIF`
     pub fn null_if(left: Self, right: Self) -> Self {
         let constant = left.as_constant().is_some() && right.as_constant().is_some();
@@ -274,6 +286,7 @@ impl Expr {
             Node::And(operands) => Self::and(all(operands), phase),
             Node::Or(operands) => Self::or(all(operands), phase),
             Node::Not(operand) => operand.rebuilt(phase, replace).negated(),
+            Node::Unsure(inner) => Self::unsure(inner.rebuilt(phase, replace)),
             Node::Case(branches, otherwise) => {
                 let branches = branches
                     .iter()
@@ -340,7 +353,7 @@ impl Expr {
                 left.walk(visit);
                 array.walk(visit);
             }
-            Node::Is(_, argument) | Node::Not(argument) => argument.walk(visit),
+            Node::Is(_, argument) | Node::Not(argument) | Node::Unsure(argument) => argument.walk(visit),
             Node::Case(branches, otherwise) => {
                 for (condition, result) in branches {
                     condition.walk(visit);

@@ -44,6 +44,8 @@ pub enum Node {
     Not(Box<Expr>),
     /// `CASE WHEN … THEN … ELSE … END` (one with an operand is compiled to comparisons).
     Case(Vec<(Expr, Expr)>, Option<Box<Expr>>),
+    /// The value of this; but where it raises, only Postgres knows whether it would have been looked at.
+    Unsure(Box<Expr>),
     /// `COALESCE`
     Coalesce(Vec<Expr>),
     /// `NULLIF`

@@ -73,6 +73,7 @@ impl Trace<'_> {
                 .to_owned(),
             Node::Param(index) => format!("claim {index}"),
             Node::Now => "now()".to_owned(),
+            Node::Unsure(only) => inner(only),
             Node::Call(_, name, arguments) => match arguments.as_slice() {
                 [left, right] if is_operator(name) => format!("{} {name} {}", inner(left), inner(right)),
                 [only] if is_operator(name) => format!("{name} {}", inner(only)),
@@ -180,7 +181,7 @@ fn parts(expr: &Expr) -> Vec<&Expr> {
             vec![left, right]
         }
         Node::AnyElement { left, array, .. } => vec![left, array],
-        Node::Is(_, only) | Node::Not(only) => vec![only],
+        Node::Is(_, only) | Node::Not(only) | Node::Unsure(only) => vec![only],
         Node::Case(branches, otherwise) => branches
             .iter()
             .flat_map(|(condition, result)| [condition, result])

@@ -303,12 +303,13 @@ fn text(passed: &Passed<'_>) -> Option<String> {
     usable.then(|| passed.tree.to_string())
 }
 
-/// A function's arguments are evaluated before its body, and NULL among them is the answer of a strict one.
+/// A function's arguments are evaluated before its body, unless the planner puts it in place of the call and the body has
+/// no use for them; and NULL among them is the answer of a strict one.
 fn guarded(body: Expr, strict: bool, arguments: Vec<Expr>) -> Expr {
     let (ty, collation) = (body.ty.clone(), body.collation.clone());
     let null = |argument: Expr| Expr::is(Is::Null, argument);
     // True as soon as the argument has a value.
-    let forced = |argument: &Expr| Expr::is(Is::Unknown, null(argument.clone())).negated();
+    let forced = |argument: &Expr| Expr::is(Is::Unknown, null(Expr::unsure(argument.clone()))).negated();
     let forced: Vec<Expr> = arguments
         .iter()
         .filter(|a| !a.is_harmless())

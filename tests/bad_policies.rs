@@ -248,7 +248,7 @@ async fn functions_that_break_their_session_harm_nobody() {
              create policy p on docs using (check_it())"
         );
         let mut scene = Scene::with(&setup, json!({"bad": "yes"}), |config| {
-            config.policy.timeout = std::time::Duration::from_millis(800);
+            config.policy.timeout = std::time::Duration::from_secs(4);
         })
         .await;
         let fine = token::token("authenticated", json!({"bad": "no"}));

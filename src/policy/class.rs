@@ -105,7 +105,9 @@ impl Class {
         };
         // Postgres checks the rights on every table and plans every subquery before it evaluates anything: where one
         // raised, it has to say what comes of that, and where one could not be read, nobody knows.
-        for id in self.relations.iter().flatten() {
+        for id in &self.relations {
+            // Not read, since the claims have no value for it: planning may raise on them, too.
+            let Some(id) = id else { return Decision::Ask };
             match relations.get(*id) {
                 Err(Stop::Raised(_)) => return Decision::Ask,
                 Err(Stop::Unavailable(why)) => {

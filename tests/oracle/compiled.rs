@@ -60,7 +60,12 @@ impl Compiled {
                 keys.push(key);
             }
             // Postgres plans all of them and checks the rights on all of them, whatever the row.
-            let unread = keys.iter().find_map(|key| held.get(key)?.as_ref().err());
+            let left_out = Stop::ask("a relation that was not requested");
+            let left_out = (requests.len() < program.relations().len()).then_some(&left_out);
+            let unread = keys
+                .iter()
+                .find_map(|key| held.get(key)?.as_ref().err())
+                .or(left_out);
             let unread = unread.filter(|_| !matches!(residual.as_truth(), Some(Some(false) | None)));
             let find = |query: &Arc<RelationQuery>| {
                 let place = requests.iter().position(|request| request.query == *query);

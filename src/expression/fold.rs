@@ -143,14 +143,14 @@ impl Expr {
         if let Some(settled) = strict(&[&left, &right], &Ty::Bool, phase) {
             return settled;
         }
-        let constant = left.as_constant().is_some() && right.as_constant().is_some();
+        let constant = fold_together(&left, &right, &right.ty);
         let node = Node::Compare(comparison, Box::new(left), Box::new(right));
         Self::new(node, Ty::Bool).settled(constant)
     }
 
     /// `IS DISTINCT FROM`
     pub fn distinct(left: Self, right: Self) -> Self {
-        let constant = left.as_constant().is_some() && right.as_constant().is_some();
+        let constant = fold_together(&left, &right, &right.ty);
         Self::new(Node::Distinct(Box::new(left), Box::new(right)), Ty::Bool).settled(constant)
     }
 
@@ -178,11 +178,16 @@ impl Expr {
 
     /// `left op ANY (array)`, or `ALL`.
     pub fn any_element(left: Self, test: ElementTest, array: Self, all: bool) -> Self {
-        let immutable = match &test {
-            ElementTest::Compare(_) => true,
-            ElementTest::Call(builtin, _) => builtin.immutable,
+        let element = match &array.ty {
+            Ty::Array(element) => element,
+            other => other,
         };
-        let constant = immutable && left.as_constant().is_some() && array.as_constant().is_some();
+        let constant = match &test {
+            ElementTest::Compare(_) => fold_together(&left, &array, element),
+            ElementTest::Call(builtin, _) => {
+                builtin.immutable && left.as_constant().is_some() && array.as_constant().is_some()
+            }
+        };
         let node = Node::AnyElement {
             left: Box::new(left),
             test,
@@ -247,7 +252,7 @@ impl Expr {
 
     /// `NULLIF`
     pub fn null_if(left: Self, right: Self) -> Self {
-        let constant = left.as_constant().is_some() && right.as_constant().is_some();
+        let constant = fold_together(&left, &right, &right.ty);
         let (ty, collation) = (left.ty.clone(), left.collation.clone());
         let node = Node::NullIf(Box::new(left), Box::new(right));
         Self { node, ty, collation }.settled(constant)
@@ -373,6 +378,13 @@ impl Expr {
             | Node::ArrayOf(_) => {}
         }
     }
+}
+
+/// Whether the planner compares two constants: not where one of them has a time zone and the other has none, since that
+/// depends on the session's. `right_ty` is the type that the right side is compared as.
+fn fold_together(left: &Expr, right: &Expr, right_ty: &Ty) -> bool {
+    let zoned = |ty: &Ty| *ty == Ty::Timestamptz;
+    left.as_constant().is_some() && right.as_constant().is_some() && zoned(&left.ty) == zoned(right_ty)
 }
 
 /// What a strict function of a constant NULL comes to, if that can be said.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sqlparser::ast::{self, Value};
 
-use super::operator::{collation_of, resolved};
+use super::operator::collation_of;
 use super::{Compiled, Opaque, Scope, array, primary, type_names, value};
 use crate::expression::{self, Collation, Datum, Expr, Node, Stop, Ty};
 
@@ -77,7 +77,6 @@ pub(super) fn convert(from: Expr, ty: Ty, modifiers: &[i32], scope: &mut dyn Sco
             }
             Opaque(format!("the cast of {:?} to {ty:?}", from.ty))
         })?;
-    let _ = resolved(&collation, scope);
     let name: Arc<str> = format!("::{ty:?}{modifiers:?}").into();
     Ok(sound(
         Expr::call(builtin, name, vec![from], collation, scope.phase()),

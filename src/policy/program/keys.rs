@@ -78,7 +78,7 @@ impl Reach<'_, '_> {
             .find(|named| named.alias == alias.value)?;
         let table = named.table.as_ref()?;
         let output = named.column(&name.value)?.as_ref()?;
-        let same = value.ty == output.ty && found_by(&output.expr(), &value, self.builder.catalog.collation);
+        let same = value.ty == output.ty && found_by(&output.expr(), &value);
         same.then_some(Probe {
             table: table.oid,
             column: table.column(&name.value)?,

@@ -34,7 +34,7 @@ pub(super) fn relation(place: Place, query: &ast::Query, names: &mut Names<'_, '
         ),
         Place::In(left) => {
             let output = single(&outputs)?;
-            check(left, output, names)?;
+            check(left, output)?;
             (
                 format!("SELECT DISTINCT * FROM ({query}) {WRAPPED}"),
                 vec![output.ty.clone()],
@@ -154,7 +154,7 @@ fn decorrelated(
         keys.push(pair.outer);
     }
     for (key, output) in keys.iter().zip(&outputs) {
-        check(key, output, names)?;
+        check(key, output)?;
     }
     let relation = names.builder.relation(relation);
     let node = Node::In {
@@ -240,20 +240,16 @@ fn single(outputs: &[Output]) -> Result<&Output, Opaque> {
 }
 
 /// Whether a key can be looked up in a column: Postgres compares them with the operator of their own type.
-fn check(key: &Expr, output: &Output, names: &Names<'_, '_>) -> Result<(), Opaque> {
+fn check(key: &Expr, output: &Output) -> Result<(), Opaque> {
     let of = &output.expr();
-    if found_by(key, of, names.builder.catalog.collation) {
+    if found_by(key, of) {
         return Ok(());
     }
     Err(Opaque(format!("looks {:?} up among {:?}", key.ty, output.ty)))
 }
 
 /// Whether equal values of both have the same [`expression::Key`], and `=` is that of their own types.
-pub(super) fn found_by(
-    left: &Expr,
-    right: &Expr,
-    default: crate::postgres::catalog::DefaultCollation,
-) -> bool {
+pub(super) fn found_by(left: &Expr, right: &Expr) -> bool {
     let same = match (&left.ty, &right.ty) {
         (Ty::Int2 | Ty::Int4 | Ty::Int8, Ty::Int2 | Ty::Int4 | Ty::Int8) => true,
         (Ty::Text | Ty::Varchar, Ty::Text | Ty::Varchar) => true,
@@ -264,7 +260,6 @@ pub(super) fn found_by(
         (one, other) if one == other => one.clone(),
         _ => return false,
     };
-    let _ = default;
     // `varchar` has no operators of its own.
     let plain = |ty: &Ty| if *ty == Ty::Varchar { Ty::Text } else { ty.clone() };
     same && expression::comparable(&plain(&left.ty), &plain(&right.ty), &collation).is_some_and(|c| c.keyed)

@@ -4,6 +4,7 @@
 //! `session`; `docs/ARCHITECTURE.md` tells the walk. Each module imports only from those above it in this list.
 
 pub mod config;
+pub mod rate;
 pub mod secret;
 pub mod shutdown;
 pub mod telemetry;
@@ -20,13 +21,17 @@ pub mod replication;
 
 pub mod expression;
 pub mod policy_files;
+pub mod presence;
 
 pub mod predicate;
 
 pub mod policy;
 
 pub mod hub;
+pub mod messages;
 pub mod subscription;
+
+pub mod room;
 
 pub mod feed;
 

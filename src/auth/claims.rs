@@ -17,6 +17,29 @@ pub struct Claims {
     pub exp: i64,
     /// The whole claims object as JSON text, as policies see it in `request.jwt.claims`.
     pub json: Arc<str>,
+    /// What policies may know beside the token; `None` for rows.
+    pub scope: Option<Arc<Scope>>,
+}
+
+/// What the policies on `realtime.messages` may know beside the token: the settings `realtime.topic` and
+/// `request.headers`, which are empty elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Scope {
+    /// The channel's topic, without `realtime:`.
+    pub topic: Arc<str>,
+    /// The headers of the request as a JSON object of texts: `x-…` of a connection's, all of a publishing one's.
+    pub headers: Arc<str>,
+}
+
+impl Claims {
+    /// The same, within a scope.
+    #[must_use]
+    pub fn within(&self, scope: Arc<Scope>) -> Self {
+        Self {
+            scope: Some(scope),
+            ..self.clone()
+        }
+    }
 }
 
 /// Checks times, required claims and the settings' required values at `now` (seconds since the Unix epoch).
@@ -49,6 +72,7 @@ pub(super) fn check(
         sub,
         exp,
         json: Value::Object(claims).to_string().into(),
+        scope: None,
     })
 }
 

@@ -11,7 +11,7 @@ mod mint;
 mod token;
 mod verifier;
 
-pub use claims::Claims;
+pub use claims::{Claims, Scope};
 pub use error::{KeyError, TokenError};
 pub use mint::mint;
 pub use verifier::{Settings, Verifier};

@@ -51,6 +51,10 @@ settings! {
         create_roles: bool = "true";
         /// How often tables, columns, grants and policies are read again when nothing announced a change.
         catalog_interval: Duration [Seconds] = "10s";
+        /// Connections kept for broadcasts that are replayed or kept (`realtime.messages`).
+        messages_pool_size: usize = "2";
+        /// Age at which broadcasts leave `realtime.messages`: its daily partitions are made ahead and dropped behind this.
+        messages_retention: Duration [Seconds] = "72h";
     }
 
     /// The replication stream.
@@ -94,6 +98,9 @@ settings! {
         /// Share of the verdicts decided in memory that Postgres is asked about as well, behind their delivery and on one
         /// more connection; what does not agree is logged as an error (docs/POLICIES.md).
         shadow_share: Share = "0";
+        /// How often the rights on private channels are judged again where nothing says that they may have changed: by
+        /// policies that only Postgres can evaluate, or that depend on the time. 0 for never.
+        channel_recheck: Duration [Seconds] = "60s";
     }
 
     /// How tokens are verified. At least one key is needed.
@@ -116,6 +123,13 @@ settings! {
         jwks_timeout: Duration [Seconds] = "5s";
         /// Claims that every token must carry with exactly this value, `{"iss": "..."}`.
         required_claims: JsonObject = "{}", env "JWT_CLAIM_VALIDATORS";
+        /// The `iss` that every token must carry; any when unset.
+        issuer: String = "";
+        /// The `aud` that every token must carry, alone or in a list; any when unset.
+        audience: String = "";
+        /// API keys that are no tokens (`sb_publishable_…`, `sb_secret_…`), each with the role it stands for,
+        /// `{"sb_publishable_…": "anon"}`.
+        api_keys: Secret = "";
     }
 
     /// What a connection and its client may do, and when it is answered.
@@ -132,6 +146,12 @@ settings! {
         channel_error_backoff: Duration [Milliseconds] = "5s", env "CHANNEL_ERROR_BACKOFF_MS";
         /// Longest wait for a subscription to become live before the client is told that it is not yet.
         join_wait: Duration [Milliseconds] = "4s";
+        /// Refuse public channels.
+        private_only: bool = "false";
+        /// Send `presence_state` also to clients that did not ask for presence.
+        presence_enabled: bool = "false";
+        /// How long before its token expires a channel is told so; 0 for never.
+        expiry_warning: Duration [Seconds] = "60s";
     }
 
     /// Bounds. Each has an answer for whoever reaches it.
@@ -148,6 +168,27 @@ settings! {
         bindings_per_channel: usize = "100";
         /// Values in the list of an `in` filter.
         in_list_values: usize = "100";
+        /// Messages per second of one connection, with bursts of twice as many; what comes faster waits in its socket. 0 for no
+        /// limit.
+        connection_messages_per_second: usize = "1000";
+        /// Bytes per second of one connection, likewise.
+        connection_bytes_per_second: usize [Bytes] = "10MiB";
+        /// Broadcasts per second of all connections together, each counted once and once more for everybody who gets it; a
+        /// channel that sends beyond it is closed. 0 for no limit.
+        events_per_second: usize = "0", env "TENANT_MAX_EVENTS_PER_SECOND";
+        /// Bytes per second that all connections together may send, likewise.
+        bytes_per_second: usize [Bytes] = "0", env "TENANT_MAX_BYTES_PER_SECOND";
+        /// A broadcast's payload, and that of `track`.
+        payload_bytes: usize [Bytes] = "3000500";
+        /// Calls of `track` and `untrack` that one channel may make within `presence_window`; one more closes it.
+        presence_calls: usize = "100", env "CLIENT_PRESENCE_MAX_CALLS";
+        /// See `presence_calls`.
+        presence_window: Duration [Milliseconds] = "30s", env "CLIENT_PRESENCE_WINDOW_MS";
+        /// Calls of `track` and `untrack` per second of all connections together, with bursts of twice as many; a channel that
+        /// calls beyond it is closed. 0 for no limit.
+        presence_per_second: usize = "10000";
+        /// Body of a REST request.
+        request_bytes: usize [Bytes] = "8MB";
         /// Frame from a client.
         frame_bytes: usize [Bytes] = "5000000";
         /// A row above this goes out without its values and with an error.

@@ -3,6 +3,7 @@
 //! Sessions see [`Feed`]: subscribe, unsubscribe, replace claims. Everything else is the pump's own.
 
 mod assess;
+mod authority;
 mod convert;
 mod courtesy;
 mod deliver;
@@ -34,6 +35,7 @@ use crate::subscription;
 use crate::telemetry::Metrics;
 
 pub use crate::subscription::SubscriberId;
+pub use authority::{AuthorityError, Seeker};
 pub use keeper::CatalogError;
 
 use fence::Fence;

@@ -13,6 +13,8 @@ pub use outbox::{Bounds, Drained, Outbox, Overflow};
 use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
 
+use crate::protocol::Encoded;
+
 /// One encoded WebSocket message. Cloning shares the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
@@ -34,5 +36,14 @@ impl Frame {
     /// Whether the payload is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl From<Encoded> for Frame {
+    fn from(encoded: Encoded) -> Self {
+        match encoded {
+            Encoded::Text(text) => Self::Text(text.into()),
+            Encoded::Binary(bytes) => Self::Binary(bytes.into()),
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Pure: bytes or JSON in, typed value or typed error out. Nothing here panics on input and nothing does I/O.
 
 mod binding;
+mod broadcast;
 mod client;
 pub mod errors;
 mod join;
@@ -10,10 +11,14 @@ mod reference;
 mod server;
 
 pub use binding::{Binding, EventFilter, Select, Transitions};
+pub use broadcast::{Broadcast, Content, Encoded};
 pub use client::{BroadcastPayload, ClientMessage, Malformed, Payload, decode_binary, decode_text};
 pub use join::{BroadcastConfig, JoinConfig, PresenceConfig, Wait, access_token};
 pub use reference::Ref;
-pub use server::{Status, SystemMessage, fan_out, phx_close, phx_error, reply, system, system_fan_out};
+pub use server::{
+    Status, SystemMessage, fan_out, phx_close, phx_error, push, push_json_string, reply, system,
+    system_fan_out,
+};
 
 /// The serialiser a connection chose with `vsn`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -102,6 +102,11 @@ pub fn fan_out(version: Version, topic: &str, event: &str, payload: &str) -> Str
     frame(version, None, None, topic, event, payload)
 }
 
+/// A message for one channel: its `join_ref`, no ref. `payload` is JSON.
+pub fn push(version: Version, join_ref: Option<&Ref>, topic: &str, event: &str, payload: &str) -> String {
+    frame(version, join_ref, None, topic, event, payload)
+}
+
 fn frame(
     version: Version,
     join_ref: Option<&Ref>,
@@ -142,7 +147,7 @@ fn frame(
 }
 
 /// Appends `text` as a JSON string (RFC 8259, section 7: quote, backslash and controls are escaped).
-pub(super) fn push_json_string(out: &mut String, text: &str) {
+pub fn push_json_string(out: &mut String, text: &str) {
     out.push('"');
     let mut plain = 0;
     for (at, byte) in text.bytes().enumerate() {

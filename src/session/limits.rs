@@ -1,5 +1,4 @@
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What one connection may do, and how long things take. The defaults suit self-hosting: a client has to misbehave to
 /// meet them.
@@ -48,88 +47,5 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(60),
             no_channel_timeout: Duration::from_secs(600),
         }
-    }
-}
-
-/// A rate that all connections share, as a token bucket: `per_second` on average, bursts of twice as many.
-#[derive(Debug)]
-pub struct SharedRate {
-    per_second: u32,
-    bucket: Mutex<Bucket>,
-}
-
-impl SharedRate {
-    /// A full bucket. 0 means no limit.
-    pub fn new(per_second: u32) -> Self {
-        Self {
-            per_second,
-            bucket: Mutex::default(),
-        }
-    }
-
-    /// Counts one, if there is one left.
-    pub fn take(&self, now: Instant) -> bool {
-        self.bucket().take(self.per_second, now)
-    }
-
-    /// Whether there is none left. Counts nothing.
-    pub fn is_exhausted(&self, now: Instant) -> bool {
-        !self.bucket().refill(self.per_second, now)
-    }
-
-    fn bucket(&self) -> std::sync::MutexGuard<'_, Bucket> {
-        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What is left of a rate. The default is a full bucket.
-#[derive(Debug, Default)]
-pub(super) struct Bucket {
-    used: f64,
-    at: Option<Instant>,
-}
-
-impl Bucket {
-    /// Takes one if there is one; always, for a rate of 0.
-    pub(super) fn take(&mut self, per_second: u32, now: Instant) -> bool {
-        let allowed = self.refill(per_second, now);
-        if allowed && per_second > 0 {
-            self.used += 1.0;
-        }
-        allowed
-    }
-
-    fn refill(&mut self, per_second: u32, now: Instant) -> bool {
-        let rate = f64::from(per_second);
-        let elapsed = self
-            .at
-            .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        self.used = (self.used - elapsed.as_secs_f64() * rate).max(0.0);
-        self.at = Some(now);
-        per_second == 0 || self.used + 1.0 <= rate * 2.0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_burst_of_two_seconds_then_the_rate() {
-        let rate = SharedRate::new(10);
-        let start = Instant::now();
-        assert_eq!((0..50).filter(|_| rate.take(start)).count(), 20);
-        assert!(rate.is_exhausted(start));
-        let later = start + Duration::from_millis(500);
-        assert!(!rate.is_exhausted(later));
-        assert_eq!((0..50).filter(|_| rate.take(later)).count(), 5);
-    }
-
-    #[test]
-    fn zero_is_no_limit() {
-        let rate = SharedRate::new(0);
-        let now = Instant::now();
-        assert!((0..1000).all(|_| rate.take(now)));
-        assert!(!rate.is_exhausted(now));
     }
 }

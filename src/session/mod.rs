@@ -18,7 +18,7 @@ mod rows;
 mod timers;
 mod token;
 
-pub use limits::{Limits, SharedRate};
+pub use limits::Limits;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -30,10 +30,10 @@ use crate::feed::{SubscribeRequest, SubscriberId};
 use crate::hub::{Frame, Outbox};
 use crate::protocol::errors::{Close, Notice};
 use crate::protocol::{self, Ref, Status, SystemMessage, Version};
+use crate::rate::{Bucket, SharedRate};
 use crate::telemetry::Metrics;
 
 use channel::Channel;
-use limits::Bucket;
 
 /// What every session of a server shares.
 pub struct Context {

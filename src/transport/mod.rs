@@ -9,7 +9,7 @@ mod seams;
 mod slots;
 mod websocket;
 
-pub use seams::{Pending, RowFeed, TokenVerifier};
+pub use seams::{ChannelRights, Pending, RowFeed, TokenVerifier};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +19,9 @@ use axum::routing::{any, get};
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::hub::Bounds;
+use crate::rate::SharedRate;
 use crate::secret::Secret;
-use crate::session::{Context, Limits, SharedRate};
+use crate::session::{Context, Limits};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
 

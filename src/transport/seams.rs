@@ -5,11 +5,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::auth::{Claims, TokenError, Verifier};
 use crate::change::StreamState;
-use crate::feed::{SubscribeError, SubscribeRequest, SubscriberId};
+use crate::feed::{AuthorityError, Seeker, SubscribeError, SubscribeRequest, SubscriberId};
 use crate::hub::Frame;
+use crate::messages::{MessagesError, Persist, Stored};
+use crate::policy::Rights;
 use crate::policy::listing::Listing;
 
 /// An outcome that is still to come.
@@ -44,6 +47,29 @@ pub trait RowFeed: Send + Sync + 'static {
     fn policies(&self) -> Pending<Result<Listing, SubscribeError>>;
     /// The state of the replication stream, and its changes.
     fn stream(&self) -> watch::Receiver<StreamState>;
+}
+
+/// Serves what private channels need of the database.
+pub trait ChannelRights: Send + Sync + 'static {
+    /// See [`Feed::rights`](crate::feed::Feed::rights).
+    fn rights(&self, seeker: Seeker, wanted: Rights) -> Pending<Result<Rights, AuthorityError>>;
+
+    /// See [`Feed::rights_changed`](crate::feed::Feed::rights_changed).
+    fn rights_changed(&self, id: SubscriberId) -> Pending<Rights>;
+
+    /// See [`Feed::forget_rights`](crate::feed::Feed::forget_rights).
+    fn forget_rights(&self, id: SubscriberId);
+
+    /// See [`Messages::replay`](crate::messages::Messages::replay).
+    fn replay(
+        &self,
+        topic: Arc<str>,
+        since_ms: i64,
+        limit: u32,
+    ) -> Pending<Result<Vec<Stored>, MessagesError>>;
+
+    /// See [`Messages::persist`](crate::messages::Messages::persist).
+    fn persist(&self, message: Persist) -> Pending<Result<Uuid, MessagesError>>;
 }
 
 impl TokenVerifier for Verifier {

@@ -239,6 +239,7 @@ impl Reader {
             role: self.role.into(),
             sub: self.claims["sub"].as_str().map(Arc::from),
             exp: 4_000_000_000,
+            scope: None,
             json: self.claims.to_string().into(),
         })
     }

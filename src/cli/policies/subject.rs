@@ -172,6 +172,7 @@ pub(super) fn claims(object: &Map<String, Value>) -> Result<Claims, String> {
         role: role.into(),
         sub: object.get("sub").and_then(Value::as_str).map(Arc::from),
         exp: i64::MAX,
+        scope: None,
         json: Value::Object(object.clone()).to_string().into(),
     })
 }

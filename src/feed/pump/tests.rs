@@ -77,6 +77,7 @@ fn claims(role: &str) -> Arc<Claims> {
         role: role.into(),
         sub: None,
         exp: 0,
+        scope: None,
         json: "{}".into(),
     })
 }

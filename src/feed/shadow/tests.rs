@@ -61,6 +61,7 @@ fn class(table: &Table, rows: RowAccess) -> Arc<Class> {
         role: "reader".into(),
         sub: None,
         exp: 0,
+        scope: None,
         json: format!(r#"{{"padding": "{}", "password": "hunter2"}}"#, "x".repeat(40)).into(),
     });
     let rule = Rule {

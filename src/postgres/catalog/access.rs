@@ -88,6 +88,7 @@ pub async fn role_access(
         tables,
         functions,
         above_rls,
+        channels: None,
     }))
 }
 

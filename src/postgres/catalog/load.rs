@@ -252,6 +252,7 @@ impl Loader {
                     .collect(),
                 lookups: reached.lookups,
                 collation,
+                channels: None,
             },
             files: applied.findings,
             bodies: reached.sources,

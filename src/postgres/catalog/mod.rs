@@ -42,6 +42,18 @@ pub struct Catalog {
     pub lookups: HashMap<u32, Lookup>,
     /// How the database's default collation compares.
     pub collation: DefaultCollation,
+    /// The table that private channels are authorised by, if it is there.
+    pub channels: Option<Channels>,
+}
+
+/// `realtime.messages`, twice: its policies for SELECT and those for INSERT are about the same columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channels {
+    /// With the policies for SELECT (USING).
+    pub read: Arc<Table>,
+    /// With the policies for INSERT in [`Table::policies`]: WITH CHECK as [`Policy::using`], or USING of one that is FOR ALL
+    /// and has no other.
+    pub write: Arc<Table>,
 }
 
 /// The locale of the database.
@@ -287,6 +299,17 @@ pub struct RoleAccess {
     pub functions: HashSet<u32>,
     /// It is superuser or BYPASSRLS, so that neither row-level security nor policy files apply to it.
     pub above_rls: bool,
+    /// What it may do with the table of [`Catalog::channels`].
+    pub channels: Option<ChannelAccess>,
+}
+
+/// What one role may do with the table that private channels are authorised by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelAccess {
+    /// SELECT, on [`Channels::read`].
+    pub read: Access,
+    /// INSERT, on [`Channels::write`]: its `columns` are the INSERT privilege.
+    pub write: Access,
 }
 
 /// What one role may read of one table.

@@ -139,6 +139,7 @@ fn claims(role: &str) -> Arc<Claims> {
         role: role.into(),
         sub: None,
         exp: EXP,
+        scope: None,
         json: "{}".into(),
     })
 }

@@ -33,6 +33,7 @@ impl TokenVerifier for FakeTokens {
                 role: if &*token == "good" { "anon" } else { "service_role" }.into(),
                 sub: None,
                 exp: i64::MAX,
+                scope: None,
                 json: "{}".into(),
             })),
             "expired" => Err(TokenError::Expired { seconds_ago: 9 }),

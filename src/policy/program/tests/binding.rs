@@ -135,6 +135,7 @@ fn claims(sub: &str, rest: serde_json::Value) -> Arc<Claims> {
         role: "authenticated".into(),
         sub: Some(sub.into()),
         exp: 4_102_444_800,
+        scope: None,
         json: json.to_string().into(),
     })
 }

@@ -138,6 +138,7 @@ fn readers() -> Vec<Arc<Claims>> {
             role: role.into(),
             sub: sub.map(Arc::from),
             exp: 4_102_444_800,
+            scope: None,
             json: json.to_string().into(),
         })
     };

@@ -32,6 +32,7 @@ fn claims(role: &str) -> Arc<Claims> {
         role: role.into(),
         sub: Some("7".into()),
         exp: 0,
+        scope: None,
         json: r#"{"email": "a@b"}"#.into(),
     })
 }

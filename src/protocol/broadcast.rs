@@ -1,0 +1,225 @@
+//! Broadcasts: one content, encoded once per serialiser.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::server::{fan_out, push, push_json_string};
+use super::{Ref, Version};
+
+/// A broadcast on its way to a room, wherever it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broadcast {
+    /// What was said.
+    pub content: Content,
+    /// The row of `realtime.messages` that it is, so that nobody gets it again who has had it replayed.
+    pub id: Option<Uuid>,
+}
+
+/// What a broadcast says, in the shape that its sender chose. JSON is text that has been parsed before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// The whole `{"type":"broadcast","event":…,"payload":…}`, relayed as it is.
+    Envelope(Box<str>),
+    /// An event with a JSON payload.
+    Json {
+        /// The user's event name.
+        event: Box<str>,
+        /// JSON.
+        payload: Box<str>,
+        /// A JSON object, if there is any.
+        meta: Option<Box<str>>,
+    },
+    /// An event with bytes. Clients of `vsn=1.0.0` cannot get it.
+    Binary {
+        /// The user's event name.
+        event: Box<str>,
+        /// The bytes.
+        payload: Bytes,
+        /// A JSON object, if there is any.
+        meta: Option<Box<str>>,
+    },
+}
+
+/// A frame's bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encoded {
+    /// A text message.
+    Text(String),
+    /// A binary message.
+    Binary(Vec<u8>),
+}
+
+impl Content {
+    /// Bytes of what was said, for limits.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Envelope(text) => text.len(),
+            Self::Json { event, payload, .. } => event.len() + payload.len(),
+            Self::Binary { event, payload, .. } => event.len() + payload.len(),
+        }
+    }
+
+    /// Whether nothing was said.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The frame for everybody with this serialiser; `None` if it has none for this.
+    pub fn encode(&self, version: Version, topic: &str) -> Option<Encoded> {
+        if version == Version::V2
+            && let Some(frame) = self.kind_four(topic)
+        {
+            return Some(Encoded::Binary(frame));
+        }
+        let payload = self.envelope()?;
+        Some(Encoded::Text(fan_out(version, topic, "broadcast", &payload)))
+    }
+
+    /// The frame for one channel, of a broadcast that was sent before.
+    pub fn encode_replayed(&self, version: Version, join_ref: Option<&Ref>, topic: &str) -> Option<Encoded> {
+        match self {
+            Self::Binary { .. } => self.encode(version, topic),
+            _ => Some(Encoded::Text(push(
+                version,
+                join_ref,
+                topic,
+                "broadcast",
+                &self.envelope()?,
+            ))),
+        }
+    }
+
+    /// Kind 4: `T E M` lengths and the encoding, then topic, user event, metadata, payload. `None` where a header is
+    /// too long for it, and for what was sent as text.
+    fn kind_four(&self, topic: &str) -> Option<Vec<u8>> {
+        let (event, meta, encoding, payload) = match self {
+            Self::Envelope(_) => return None,
+            Self::Json { event, payload, meta } => (event, meta, 1, payload.as_bytes()),
+            Self::Binary { event, payload, meta } => (event, meta, 0, &**payload),
+        };
+        let meta = meta.as_deref().unwrap_or_default();
+        let mut frame = Vec::with_capacity(5 + topic.len() + event.len() + meta.len() + payload.len());
+        frame.push(4);
+        for header in [topic, event, meta] {
+            frame.push(u8::try_from(header.len()).ok()?);
+        }
+        frame.push(encoding);
+        for part in [topic.as_bytes(), event.as_bytes(), meta.as_bytes(), payload] {
+            frame.extend_from_slice(part);
+        }
+        Some(frame)
+    }
+
+    /// As one JSON object; `None` for bytes.
+    fn envelope(&self) -> Option<String> {
+        let (event, payload, meta) = match self {
+            Self::Envelope(text) => return Some(text.to_string()),
+            Self::Json { event, payload, meta } => (event, payload, meta),
+            Self::Binary { .. } => return None,
+        };
+        let mut out = String::with_capacity(64 + event.len() + payload.len());
+        out.push_str("{\"event\":");
+        push_json_string(&mut out, event);
+        out.push_str(",\"payload\":");
+        out.push_str(payload);
+        out.push_str(",\"type\":\"broadcast\"");
+        if let Some(meta) = meta {
+            out.push_str(",\"meta\":");
+            out.push_str(meta);
+        }
+        out.push('}');
+        Some(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn json_content(event: &str, meta: Option<&str>) -> Content {
+        Content::Json {
+            event: event.into(),
+            payload: r#"{"x":1}"#.into(),
+            meta: meta.map(Into::into),
+        }
+    }
+
+    fn text(encoded: Option<Encoded>) -> Value {
+        match encoded {
+            Some(Encoded::Text(text)) => serde_json::from_str(&text).unwrap(),
+            other => panic!("not a text: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn text_is_relayed_as_it_was_sent() {
+        let content =
+            Content::Envelope(r#"{"type":"broadcast","event":"e","payload":[1],"more":null}"#.into());
+        let payload = json!({"type": "broadcast", "event": "e", "payload": [1], "more": null});
+        assert_eq!(
+            text(content.encode(Version::V2, "realtime:a")),
+            json!([null, null, "realtime:a", "broadcast", payload])
+        );
+        assert_eq!(
+            text(content.encode(Version::V1, "realtime:a")),
+            json!({"topic": "realtime:a", "event": "broadcast", "payload": payload, "ref": null})
+        );
+    }
+
+    #[test]
+    fn json_is_kind_four_on_one_side_and_an_envelope_on_the_other() {
+        let content = json_content("é", Some(r#"{"id":"7"}"#));
+        let mut expected = vec![4, 10, 2, 10, 1];
+        expected.extend_from_slice("realtime:aé{\"id\":\"7\"}{\"x\":1}".as_bytes());
+        assert_eq!(
+            content.encode(Version::V2, "realtime:a"),
+            Some(Encoded::Binary(expected))
+        );
+        let envelope = json!({"type": "broadcast", "event": "é", "payload": {"x": 1}, "meta": {"id": "7"}});
+        assert_eq!(
+            text(content.encode(Version::V1, "realtime:a"))["payload"],
+            envelope
+        );
+    }
+
+    #[test]
+    fn bytes_have_no_frame_in_version_one() {
+        let content = Content::Binary {
+            event: "e".into(),
+            payload: Bytes::from_static(&[0, 255]),
+            meta: None,
+        };
+        assert_eq!(content.encode(Version::V1, "realtime:a"), None);
+        let expected = [&[4, 10, 1, 0, 0][..], b"realtime:ae", &[0, 255]].concat();
+        assert_eq!(
+            content.encode(Version::V2, "realtime:a"),
+            Some(Encoded::Binary(expected))
+        );
+    }
+
+    #[test]
+    fn a_name_too_long_for_a_binary_header_goes_as_text() {
+        let long = "e".repeat(256);
+        let frame = text(json_content(&long, None).encode(Version::V2, "realtime:a"));
+        assert_eq!(
+            frame[4],
+            json!({"type": "broadcast", "event": long, "payload": {"x": 1}})
+        );
+        let longest = "e".repeat(255);
+        assert!(matches!(
+            json_content(&longest, None).encode(Version::V2, "realtime:a"),
+            Some(Encoded::Binary(_))
+        ));
+    }
+
+    #[test]
+    fn a_replayed_one_is_text_for_its_channel() {
+        let one = Ref::text("1");
+        let content = json_content("e", Some(r#"{"replayed":true}"#));
+        let frame = text(content.encode_replayed(Version::V2, Some(&one), "realtime:a"));
+        assert_eq!((&frame[0], &frame[1]), (&json!("1"), &Value::Null));
+        assert_eq!(frame[4]["meta"], json!({"replayed": true}));
+    }
+}

@@ -91,6 +91,18 @@ metrics! {
     subscriptions_refused: Family<Label, Counter> = "rowcast_subscriptions_refused_total", Family::default();
     /// Change messages put into outboxes.
     deliveries: Counter = "rowcast_deliveries_total", Counter::default();
+    /// Rooms that have members now.
+    rooms: Gauge = "rowcast_rooms", Gauge::default();
+    /// Broadcasts said in rooms, wherever they came from.
+    broadcasts: Counter = "rowcast_broadcasts_total", Counter::default();
+    /// Broadcasts put into outboxes, once for each member of a room.
+    broadcast_deliveries: Counter = "rowcast_broadcast_deliveries_total", Counter::default();
+    /// Broadcasts that a member did not get because too many came before its join with a replay was answered.
+    broadcasts_dropped: Counter = "rowcast_broadcasts_dropped_total", Counter::default();
+    /// Members of rooms present now.
+    present: Gauge = "rowcast_present", Gauge::default();
+    /// Changes of presence put into outboxes, once for each member of a room.
+    presence_diffs: Counter = "rowcast_presence_diffs_total", Counter::default();
     /// Verdicts on (row, class of subscribers), by outcome.
     verdicts: Family<Label, Counter> = "rowcast_policy_verdicts_total", Family::default();
     /// Verdicts decided in memory that Postgres was to be asked about as well (policy.shadow_share), by outcome.

@@ -3,6 +3,17 @@
 //!
 //! Knows neither Postgres nor sockets nor who may what: members come in with what they may hear, and what they say has
 //! been allowed. Nothing here waits: a frame is encoded once per serialiser and put into every member's outbox.
+//!
+//! What is said in a room has one order, the same for everybody in it: it goes out under the room's lock. The lock of the
+//! registry is held to look a room up and never while anything is said.
+
+mod frames;
+mod members;
+mod registry;
+mod seat;
+mod telling;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -10,9 +21,14 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::hub::{HeldFrame, Lane};
+use crate::presence::Payload;
 use crate::protocol::{Broadcast, Ref, Version};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
+
+use members::Room;
+use registry::Registry;
+use seat::Seat;
 
 /// Names a room.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,19 +65,26 @@ pub struct Entry {
     pub own: bool,
     /// The key it is present by.
     pub key: Arc<str>,
-    /// The reply to its join: until that has been sent, nothing goes out to it.
+    /// The reply to its join: until that has been sent, nothing goes out to it. Whoever discards it has given up the
+    /// member, or ended the lane, before.
     pub reply: Option<HeldFrame>,
-    /// What is said until then is kept for it, instead of passed over; what was replayed to it is not said again.
+    /// What is said before [`Member::open`] is kept for it, instead of passed over until the reply is out; what was
+    /// replayed to it is not said again. See [`Member::replayed`] for what is read once it is in.
     pub replayed: Option<Vec<Uuid>>,
 }
 
 /// All rooms of a server. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Rooms {}
+pub struct Rooms(Arc<Registry>);
 
 /// Somebody's place in a room, given up when it is dropped.
 #[derive(Debug)]
-pub struct Member {}
+pub struct Member {
+    rooms: Arc<Registry>,
+    room: Arc<Room>,
+    /// Where in the room it sits, for as long as this lives.
+    at: usize,
+}
 
 /// Whether a `track` came to anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,29 +95,48 @@ pub enum TrackError {
 }
 
 impl Rooms {
-    /// No rooms yet. Starts the task that tells large rooms what changed.
-    pub fn start(_metrics: Arc<Metrics>, _shutdown: &Shutdown) -> Self {
-        Self {}
+    /// No rooms yet. Starts the task that tells large rooms what changed; to be called in a runtime.
+    pub fn start(metrics: Arc<Metrics>, shutdown: &Shutdown) -> Self {
+        Self(Arc::new(Registry::new(telling::start(metrics, shutdown))))
     }
 
-    /// Lets somebody in.
-    pub fn enter(&self, _name: RoomName, _entry: Entry) -> Member {
-        Member {}
+    /// Lets somebody in. Without a reply to wait for it gets the state of presence right away.
+    pub fn enter(&self, name: RoomName, entry: Entry) -> Member {
+        let (room, at) = self.0.enter(&name, Seat::new(entry));
+        Member {
+            rooms: Arc::clone(&self.0),
+            room,
+            at,
+        }
     }
 
     /// Says something to everybody in a room, from outside. Returns to how many.
-    pub fn publish(&self, _name: &RoomName, _broadcast: &Broadcast) -> usize {
-        0
+    pub fn publish(&self, name: &RoomName, broadcast: &Broadcast) -> usize {
+        match self.0.find(name) {
+            Some(room) => room.publish(broadcast, None),
+            None => {
+                self.0.count_unheard();
+                0
+            }
+        }
     }
 }
 
 impl Member {
-    /// The reply to its join has been sent: it gets what was kept, and the state of presence.
-    pub fn open(&self) {}
+    /// The reply to its join has been sent, and what was replayed to it is queued: it gets what was kept, and the state
+    /// of presence if it hears that and wants it.
+    pub fn open(&self) {
+        self.room.open(self.at);
+    }
+
+    /// These rows have been replayed to it and are not said again, nor what was kept of them.
+    pub fn replayed(&self, rows: Vec<Uuid>) {
+        self.room.replayed(self.at, rows);
+    }
 
     /// Says something to everybody who is in the room by now, to itself only with [`Entry::own`]. Returns to how many.
-    pub fn publish(&self, _broadcast: &Broadcast) -> usize {
-        0
+    pub fn publish(&self, broadcast: &Broadcast) -> usize {
+        self.room.publish(broadcast, Some(self.at))
     }
 
     /// It is present with this payload, also if it was with another. It gets changes from now on, and the state if it
@@ -102,13 +144,27 @@ impl Member {
     ///
     /// # Errors
     /// See [`TrackError`].
-    pub fn track(&self, _payload: &RawValue) -> Result<(), TrackError> {
+    pub fn track(&self, payload: &RawValue) -> Result<(), TrackError> {
+        let payload = Payload::parse(payload).ok_or(TrackError::NotAMap)?;
+        self.room.track(self.at, payload);
         Ok(())
     }
 
     /// It is not present any more.
-    pub fn untrack(&self) {}
+    pub fn untrack(&self) {
+        self.room.untrack(self.at);
+    }
 
     /// What it gets from now on. It gets the state of presence where it begins to hear that and wants it.
-    pub fn hear(&self, _hears: Hears) {}
+    pub fn hear(&self, hears: Hears) {
+        self.room.hear(self.at, hears);
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if self.room.leave(self.at) {
+            self.rooms.forget(&self.room);
+        }
+    }
 }

@@ -1,0 +1,207 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use slab::Slab;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::frames::Frames;
+use super::seat::{Said, Seat};
+use super::telling::{Teller, interval};
+use super::{Hears, RoomName};
+use crate::hub::Frame;
+use crate::presence::{MemberId, Payload, Presence};
+use crate::protocol::{self, Broadcast};
+
+/// One room. It begins with its first member and is closed for good when the last one leaves.
+#[derive(Debug)]
+pub(super) struct Room {
+    name: RoomName,
+    teller: Teller,
+    members: Mutex<Members>,
+}
+
+#[derive(Debug)]
+struct Members {
+    seats: Slab<Seat>,
+    next: u64,
+    presence: Presence,
+    told: Option<Instant>,
+    /// Somebody will call [`Room::due`].
+    waiting: bool,
+    closed: bool,
+}
+
+/// The room takes nobody in any more; the seat comes back.
+#[derive(Debug)]
+pub(super) struct Closed(pub(super) Seat);
+
+impl Room {
+    pub(super) fn new(name: RoomName, teller: Teller) -> Self {
+        teller.metrics.rooms.inc();
+        Self {
+            name,
+            teller,
+            members: Mutex::new(Members {
+                // Most rooms of most servers have few members, and many have one.
+                seats: Slab::with_capacity(1),
+                next: 0,
+                presence: Presence::default(),
+                told: None,
+                waiting: false,
+                closed: false,
+            }),
+        }
+    }
+
+    pub(super) fn name(&self) -> &RoomName {
+        &self.name
+    }
+
+    pub(super) fn enter(&self, mut seat: Seat) -> Result<usize, Closed> {
+        let mut members = self.lock();
+        if members.closed {
+            return Err(Closed(seat));
+        }
+        seat.id = MemberId(members.next);
+        members.next += 1;
+        seat.show(&self.name.topic, || members.presence.state());
+        Ok(members.seats.insert(seat))
+    }
+
+    /// Gives a seat up. Returns whether it was the last one, and the room is closed.
+    pub(super) fn leave(self: &Arc<Self>, at: usize) -> bool {
+        let mut members = self.lock();
+        let Some(seat) = members.seats.try_remove(at) else {
+            return false;
+        };
+        self.change_presence(&mut members, |presence| presence.untrack(seat.id));
+        if !members.seats.is_empty() {
+            return false;
+        }
+        members.closed = true;
+        self.teller.metrics.rooms.dec();
+        true
+    }
+
+    pub(super) fn open(&self, at: usize) {
+        let mut members = self.lock();
+        let Members { seats, presence, .. } = &mut *members;
+        let Some(seat) = seats.get_mut(at) else { return };
+        let sent = seat.open();
+        seat.show(&self.name.topic, || presence.state());
+        drop(members);
+        self.teller.metrics.broadcast_deliveries.inc_by(sent);
+    }
+
+    pub(super) fn replayed(&self, at: usize, rows: Vec<Uuid>) {
+        if let Some(seat) = self.lock().seats.get_mut(at) {
+            seat.skip(rows);
+        }
+    }
+
+    pub(super) fn hear(&self, at: usize, hears: Hears) {
+        let mut members = self.lock();
+        let Members { seats, presence, .. } = &mut *members;
+        let Some(seat) = seats.get_mut(at) else { return };
+        seat.hear(hears);
+        seat.show(&self.name.topic, || presence.state());
+    }
+
+    /// Says a broadcast to everybody, and to the seat that it is from only if that gets its own.
+    pub(super) fn publish(&self, broadcast: &Broadcast, from: Option<usize>) -> usize {
+        let encode = |version| broadcast.content.encode(version, &self.name.topic);
+        let mut frames = Frames::new(|version| encode(version).map(Frame::from));
+        let (mut sent, mut kept, mut dropped) = (0, 0, 0);
+        let mut members = self.lock();
+        for (at, seat) in &mut members.seats {
+            if from == Some(at) && !seat.own {
+                continue;
+            }
+            match seat.say(broadcast.id, |version| frames.get(version)) {
+                Said::Sent => sent += 1,
+                Said::Kept => kept += 1,
+                Said::KeptInsteadOf(gone) => {
+                    kept += 1;
+                    dropped += gone;
+                }
+                Said::Not => {}
+            }
+        }
+        drop(members);
+        let metrics = &self.teller.metrics;
+        metrics.broadcasts.inc();
+        metrics.broadcast_deliveries.inc_by(sent as u64);
+        metrics.broadcasts_dropped.inc_by(dropped);
+        sent + kept
+    }
+
+    pub(super) fn track(self: &Arc<Self>, at: usize, payload: Payload) {
+        let mut members = self.lock();
+        let Members { seats, presence, .. } = &mut *members;
+        let Some(seat) = seats.get_mut(at) else { return };
+        seat.want_state();
+        seat.show(&self.name.topic, || presence.state());
+        let (id, key) = (seat.id, Arc::clone(&seat.key));
+        self.change_presence(&mut members, |presence| presence.track(id, &key, payload));
+    }
+
+    pub(super) fn untrack(self: &Arc<Self>, at: usize) {
+        let mut members = self.lock();
+        let Some(id) = members.seats.get(at).map(|seat| seat.id) else {
+            return;
+        };
+        self.change_presence(&mut members, |presence| presence.untrack(id));
+    }
+
+    /// The time has come that the room was waiting for.
+    pub(super) fn due(&self) {
+        let mut members = self.lock();
+        members.waiting = false;
+        self.tell(&mut members, Instant::now());
+    }
+
+    /// Changes who is present, and tells it now or has it told soon.
+    fn change_presence(self: &Arc<Self>, members: &mut Members, change: impl FnOnce(&mut Presence)) {
+        let before = members.presence.present();
+        change(&mut members.presence);
+        let after = members.presence.present();
+        let gauge = &self.teller.metrics.present;
+        if after > before {
+            gauge.inc();
+        } else if after < before {
+            gauge.dec();
+        }
+        if members.waiting || !members.presence.is_changed() {
+            return;
+        }
+        let now = Instant::now();
+        let next = members.told.map(|told| told + interval(members.seats.len()));
+        match next {
+            Some(next) if next > now => {
+                members.waiting = true;
+                self.teller.call(next, self);
+            }
+            _ => self.tell(members, now),
+        }
+    }
+
+    fn tell(&self, members: &mut Members, now: Instant) {
+        let Some(diff) = members.presence.take_diff() else {
+            return;
+        };
+        members.told = Some(now);
+        let topic = &self.name.topic;
+        let encode = |version| protocol::fan_out(version, topic, "presence_diff", &diff);
+        let mut frames = Frames::new(|version| Some(Frame::Text(encode(version).into())));
+        let mut sent = 0;
+        for (_, seat) in &mut members.seats {
+            sent += u64::from(seat.tell(|version| frames.get(version)) == Said::Sent);
+        }
+        self.teller.metrics.presence_diffs.inc_by(sent);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Members> {
+        // Nothing above leaves the members half changed, so a panic elsewhere while this was held changes nothing.
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,5 +1,11 @@
 //! How much of something may happen in a time: token buckets. No task and no clock of its own: the time comes in.
 
+mod rolling;
+mod traffic;
+
+pub use rolling::Rolling;
+pub use traffic::Traffic;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 

@@ -7,21 +7,43 @@ use super::{Frame, Outbox};
 /// The reply to a join is one: it goes out when the subscription is live, or when its time is up, whichever is first.
 /// It is queued while the lock is held, so whoever comes second and finds it gone may queue what belongs behind it.
 #[derive(Clone, Debug)]
-pub struct HeldFrame(Arc<Mutex<Option<Frame>>>);
+pub struct HeldFrame(Arc<Mutex<Option<Held>>>);
+
+/// A frame and what follows it at once.
+#[derive(Debug)]
+struct Held {
+    frame: Frame,
+    followers: Vec<Frame>,
+}
 
 impl HeldFrame {
     /// Holds a frame.
     pub fn new(frame: Frame) -> Self {
-        Self(Arc::new(Mutex::new(Some(frame))))
+        Self(Arc::new(Mutex::new(Some(Held {
+            frame,
+            followers: Vec::new(),
+        }))))
+    }
+
+    /// Lets more frames follow it, directly behind it. Returns whether it was still held.
+    pub fn append(&self, frames: Vec<Frame>) -> bool {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(held) = held.as_mut() else { return false };
+        held.followers.extend(frames);
+        true
     }
 
     /// Queues the frame unless it has been sent or discarded. Once this returns it is in front of anything the caller
     /// queues next. Returns whether this call was the one.
     pub fn send(&self, outbox: &Outbox) -> bool {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(frame) = held.take() else { return false };
-        // A full outbox has told its owner; there is nothing to add here.
-        let _ = outbox.push(frame);
+        let Some(Held { frame, followers }) = held.take() else {
+            return false;
+        };
+        for frame in std::iter::once(frame).chain(followers) {
+            // A full outbox has told its owner; there is nothing to add here.
+            let _ = outbox.push(frame);
+        }
         true
     }
 
@@ -71,6 +93,22 @@ mod tests {
             };
             assert_eq!(frames, [frame("reply"), frame("live")]);
         }
+    }
+
+    #[test]
+    fn what_follows_leaves_right_behind_it() {
+        let outbox = Outbox::new(Bounds {
+            frames: 10,
+            bytes: 100,
+        });
+        let held = HeldFrame::new(frame("reply"));
+        assert!(held.append(vec![frame("one"), frame("two")]));
+        assert!(held.send(&outbox));
+        assert!(!held.append(vec![frame("late")]));
+        let Some(Drained::Frames(frames)) = outbox.drain().now_or_never() else {
+            panic!("nothing queued")
+        };
+        assert_eq!(frames, [frame("reply"), frame("one"), frame("two")]);
     }
 
     #[test]

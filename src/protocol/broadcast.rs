@@ -64,6 +64,16 @@ impl Content {
         self.len() == 0
     }
 
+    /// Tells the row's id in the metadata, where there is room for it.
+    pub fn name(&mut self, id: Uuid) {
+        match self {
+            Self::Json { meta, .. } | Self::Binary { meta, .. } => {
+                *meta = Some(format!("{{\"id\":\"{id}\"}}").into());
+            }
+            Self::Envelope(_) => {}
+        }
+    }
+
     /// The frame for everybody with this serialiser; `None` if it has none for this.
     pub fn encode(&self, version: Version, topic: &str) -> Option<Encoded> {
         if version == Version::V2

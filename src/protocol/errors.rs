@@ -101,6 +101,27 @@ pub enum JoinError {
         /// Entries allowed.
         limit: usize,
     },
+    /// A public channel, where only private ones are allowed.
+    #[error("This project only allows private channels")]
+    PrivateOnly,
+    /// `config.broadcast.replay` on a public channel.
+    #[error("Replay is not allowed for public channels")]
+    ReplayPublic,
+    /// `config.broadcast.replay` without a whole number `since`.
+    #[error("Replay params are not valid")]
+    ReplayParams,
+    /// What was to be replayed could not be read.
+    #[error("Realtime was unable to replay messages")]
+    ReplayFailed,
+    /// The rights on a private channel could not be judged: the database does not answer.
+    #[error("Realtime was unable to connect to the project database")]
+    Unavailable,
+    /// They could not be judged in time.
+    #[error("Query was cancelled, please try again")]
+    Canceled,
+    /// They could not be judged because too many others wait for the database.
+    #[error("Please increase your connection pool size")]
+    Busy,
     /// The client asked to wait for its row subscription, and it was refused.
     #[error("{0}")]
     Subscription(String),
@@ -127,6 +148,11 @@ impl JoinError {
             Self::TooManyJoins => "ClientJoinRateLimitReached",
             Self::PayloadTooLarge { .. } => "JoinPayloadTooLarge",
             Self::TooManyBindings { .. } => "PostgresChangesLimitReached",
+            Self::PrivateOnly => "PrivateOnly",
+            Self::ReplayPublic | Self::ReplayParams | Self::ReplayFailed => "UnableToReplayMessages",
+            Self::Unavailable => "UnableToConnectToProject",
+            Self::Canceled => "QueryCanceled",
+            Self::Busy => "IncreaseConnectionPool",
             Self::Subscription(_) => "RealtimeDisabledForConfiguration",
             Self::SubscribeTimeout { .. } => "PostgresChangesSubscribeTimeout",
             Self::Restarting => "RealtimeRestarting",
@@ -140,17 +166,35 @@ impl JoinError {
 }
 
 /// Why a push other than a join was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
     /// The topic is not joined, or no topic of ours.
     #[error("unmatched topic")]
     UnmatchedTopic,
-    /// A broadcast that wanted to be acknowledged.
-    #[error("NotImplemented: this server does not relay broadcasts yet")]
-    Broadcast,
-    /// `track` or `untrack`.
-    #[error("NotImplemented: this server does not keep presence yet")]
-    Presence,
+    /// A broadcast that is no object.
+    #[error("Broadcast payload must be a map")]
+    BroadcastNotAMap,
+    /// A `track` whose payload is no object.
+    #[error("Presence track payload must be a map")]
+    TrackNotAMap,
+    /// A private channel that policies do not let this user write to.
+    #[error("You do not have permissions to write to this Channel topic: {sub_topic}")]
+    Unauthorized {
+        /// The topic without `realtime:`.
+        sub_topic: String,
+    },
+    /// More wait for their right to be judged than may.
+    #[error("Too many messages per second")]
+    TooMany,
+    /// The right could not be judged: the database does not answer.
+    #[error("Realtime was unable to connect to the project database")]
+    Unavailable,
+    /// The right could not be judged in time.
+    #[error("Query was cancelled, please try again")]
+    Canceled,
+    /// The right could not be judged because too many others wait for the database.
+    #[error("Please increase your connection pool size")]
+    Busy,
 }
 
 impl PushError {
@@ -159,6 +203,33 @@ impl PushError {
         object("reason", &self.to_string())
     }
 }
+
+/// Why a broadcast was not kept (and so not relayed either).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PersistError {
+    /// The channel is public.
+    #[error("Messages of public channels cannot be persisted")]
+    Public,
+    /// Policies do not accept `extension = 'persistence'`.
+    #[error("You do not have permissions to persist messages of this Channel")]
+    Unauthorized,
+    /// `persist` is neither true nor an object with a whole number `ttl`.
+    #[error("Persist params are not valid")]
+    Params,
+    /// It could not be written.
+    #[error("Realtime was unable to persist the message")]
+    Failed,
+}
+
+impl PersistError {
+    /// The `response` of the error reply, `{"error":"<text>"}`.
+    pub fn response(self) -> String {
+        object("error", &self.to_string())
+    }
+}
+
+/// The `response` of the error reply to a broadcast that is too large: a JSON string.
+pub const PAYLOAD_SIZE_EXCEEDED: &str = "\"payload_size_exceeded\"";
 
 /// What a `system` event says. `Display` is the `message`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -181,6 +252,48 @@ pub enum Notice {
     /// The user's token is no longer good; the channel closes.
     #[error("{0}")]
     Token(TokenError),
+    /// The user's token runs out soon.
+    #[error("Token expires in {seconds} seconds")]
+    TokenExpires {
+        /// How soon.
+        seconds: i64,
+    },
+    /// Broadcasts from the database are flowing (`config.broadcast.replication_ready`).
+    #[error("Replication connection established")]
+    ReplicationReady,
+    /// They did not flow in time; the channel closes.
+    #[error("Replication connection was not established in time")]
+    ReplicationLate,
+    /// The user may read nothing of the private channel any more; the channel closes.
+    #[error("You do not have permissions to read from this Channel topic: {sub_topic}")]
+    Unauthorized {
+        /// The topic without `realtime:`.
+        sub_topic: String,
+    },
+    /// The user may read less of the private channel than before; the channel closes.
+    #[error("You no longer have permission to read from this Channel topic: {sub_topic}")]
+    Revoked {
+        /// The topic without `realtime:`.
+        sub_topic: String,
+    },
+    /// New rights could not be judged: the database does not answer; the channel closes.
+    #[error("Realtime was unable to connect to the project database")]
+    Unavailable,
+    /// New rights could not be judged in time; the channel closes.
+    #[error("Query was cancelled, please try again")]
+    Canceled,
+    /// All together send more than the server takes; the channel closes.
+    #[error("Too many messages per second")]
+    TooManyMessages,
+    /// All together change presence more often than the server takes; the channel closes.
+    #[error("Too many presence messages per second")]
+    TooManyPresences,
+    /// The channel changes its presence more often than it may; it closes.
+    #[error("Client presence rate limit exceeded")]
+    TooManyTracks,
+    /// The payload of a `track` is too large; the channel closes.
+    #[error("Track message size exceeded")]
+    TrackTooLarge,
     /// The connection is about to close because the server stops.
     #[error("Server requested disconnect")]
     Disconnect,
@@ -190,16 +303,26 @@ impl Notice {
     /// The `extension` it is sent under.
     pub fn extension(&self) -> &'static str {
         match self {
-            Self::Token(_) | Self::Disconnect => "system",
-            _ => "postgres_changes",
+            Self::Subscribed
+            | Self::SubscriptionFailed(_)
+            | Self::StreamInterrupted
+            | Self::StreamLive
+            | Self::StreamReset(_) => "postgres_changes",
+            _ => "system",
         }
     }
 
     /// The `status`. The state of the stream is no error: realtime-py would leave and rejoin, which helps nobody.
     pub fn status(&self) -> Status {
         match self {
-            Self::SubscriptionFailed(_) | Self::Token(_) => Status::Error,
-            _ => Status::Ok,
+            Self::Subscribed
+            | Self::StreamInterrupted
+            | Self::StreamLive
+            | Self::StreamReset(_)
+            | Self::TokenExpires { .. }
+            | Self::ReplicationReady
+            | Self::Disconnect => Status::Ok,
+            _ => Status::Error,
         }
     }
 }

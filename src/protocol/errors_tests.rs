@@ -40,6 +40,13 @@ fn join_errors() -> Vec<JoinError> {
         JoinError::TooManyJoins,
         JoinError::PayloadTooLarge { limit },
         JoinError::TooManyBindings { limit },
+        JoinError::PrivateOnly,
+        JoinError::ReplayPublic,
+        JoinError::ReplayParams,
+        JoinError::ReplayFailed,
+        JoinError::Unavailable,
+        JoinError::Canceled,
+        JoinError::Busy,
         JoinError::Subscription("…".to_owned()),
         JoinError::SubscribeTimeout {
             ms: N.unsigned_abs().into(),
@@ -56,6 +63,21 @@ fn notices() -> Vec<Notice> {
         Notice::StreamInterrupted,
         Notice::StreamLive,
         Notice::StreamReset("…".to_owned()),
+        Notice::TokenExpires { seconds: N },
+        Notice::ReplicationReady,
+        Notice::ReplicationLate,
+        Notice::Unauthorized {
+            sub_topic: "X".to_owned(),
+        },
+        Notice::Revoked {
+            sub_topic: "X".to_owned(),
+        },
+        Notice::Unavailable,
+        Notice::Canceled,
+        Notice::TooManyMessages,
+        Notice::TooManyPresences,
+        Notice::TooManyTracks,
+        Notice::TrackTooLarge,
         Notice::Disconnect,
     ];
     tokens().map(Notice::Token).into_iter().chain(own).collect()
@@ -73,8 +95,15 @@ fn in_code() -> BTreeSet<(&'static str, String)> {
     }
     for error in [
         PushError::UnmatchedTopic,
-        PushError::Broadcast,
-        PushError::Presence,
+        PushError::BroadcastNotAMap,
+        PushError::TrackNotAMap,
+        PushError::Unauthorized {
+            sub_topic: "X".to_owned(),
+        },
+        PushError::TooMany,
+        PushError::Unavailable,
+        PushError::Canceled,
+        PushError::Busy,
     ] {
         add("Pushing", error.to_string());
     }

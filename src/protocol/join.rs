@@ -99,6 +99,15 @@ pub fn access_token(payload: &RawValue) -> Option<String> {
     string(&object(payload), "access_token").filter(|token| !is_api_key(token))
 }
 
+/// The event of a `presence` message, if it has one, and its payload: an empty object where there is none.
+pub fn presence_call(payload: &RawValue) -> (Option<String>, Box<RawValue>) {
+    let call = object(payload);
+    let event = string(&call, "event");
+    let payload = call.get("payload").map(|raw| (*raw).to_owned());
+    let empty = || RawValue::from_string("{}".to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned());
+    (event, payload.unwrap_or_else(empty))
+}
+
 fn is_api_key(token: &str) -> bool {
     token.starts_with("sb_")
 }

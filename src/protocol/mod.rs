@@ -13,7 +13,7 @@ mod server;
 pub use binding::{Binding, EventFilter, Select, Transitions};
 pub use broadcast::{Broadcast, Content, Encoded};
 pub use client::{BroadcastPayload, ClientMessage, Malformed, Payload, decode_binary, decode_text};
-pub use join::{BroadcastConfig, JoinConfig, PresenceConfig, Wait, access_token};
+pub use join::{BroadcastConfig, JoinConfig, PresenceConfig, Wait, access_token, presence_call};
 pub use reference::Ref;
 pub use server::{
     Status, SystemMessage, fan_out, phx_close, phx_error, push, push_json_string, reply, system,

@@ -3,6 +3,7 @@
 //! The only room that knows every other: it fills each module's own settings from [`Config`] and wires the flows
 //! together. No decision of a request or a change is made here.
 
+mod channels;
 mod error;
 mod policies;
 mod rows;
@@ -20,6 +21,7 @@ use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
+use channels::Channels;
 use policies::PolicySet;
 use rows::Rows;
 use startup::Startup;
@@ -27,7 +29,9 @@ use startup::Startup;
 use crate::auth::Verifier;
 use crate::change::StreamState;
 use crate::config::Config;
+use crate::messages::Messages;
 use crate::postgres::Pool;
+use crate::room::Rooms;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
 use crate::transport::{self, Services};
@@ -73,15 +77,19 @@ async fn serve(
     let policies = policies.map_err(ServeError::PolicyFiles)?.unwrap_or_default();
     let (stream, states) = watch::channel(StreamState::Starting);
     let (arrived, feed) = watch::channel(None);
+    let connect = settings::connect(&config);
+    let messages = Messages::new(Pool::new(&connect, &settings::messages_pool(&config))?);
+    let rooms = Rooms::start(Arc::clone(&metrics), shutdown);
     let services = Services {
         tokens: Arc::new(Verifier::new(settings::auth(&config))?),
+        channels: Arc::new(Channels::new(feed.clone(), messages)),
+        rooms,
         rows: Arc::new(Rows::new(feed, states)),
         metrics: Arc::clone(&metrics),
         shutdown: shutdown.clone(),
         limits: settings::session(&config),
         settings: settings::transport(&config),
     };
-    let connect = settings::connect(&config);
     let startup = Startup {
         catalog_pool: Pool::new(&connect, &settings::catalog_pool(&config))?,
         judge_pool: Pool::new(&connect, &settings::judge_pool(&config))?,

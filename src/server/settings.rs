@@ -61,6 +61,18 @@ pub(super) fn catalog_pool(config: &Config) -> PoolOptions {
     }
 }
 
+/// Connections for broadcasts that are replayed or kept.
+pub(super) fn messages_pool(config: &Config) -> PoolOptions {
+    let database = &config.database;
+    let mut session = Session::new("rowcast_messages");
+    session.statement_timeout = Some(database.statement_timeout);
+    PoolOptions {
+        size: database.messages_pool_size,
+        wait: database.connect_timeout,
+        session,
+    }
+}
+
 pub(super) fn judge_pool(config: &Config) -> PoolOptions {
     let policy = &config.policy;
     let mut session = Session::new("rowcast_judge");
@@ -167,12 +179,25 @@ pub(super) fn auth(config: &Config) -> auth::Settings {
     }
 }
 
+/// Per second; 0 stays no limit.
+fn rate(setting: usize) -> u32 {
+    u32::try_from(setting).unwrap_or(u32::MAX)
+}
+
 pub(super) fn session(config: &Config) -> Limits {
     let (limits, session) = (&config.limits, &config.session);
     Limits {
         channels_per_connection: limits.channels_per_connection,
         bindings_per_channel: limits.bindings_per_channel,
-        joins_per_second: u32::try_from(limits.connection_joins_per_second).unwrap_or(u32::MAX),
+        joins_per_second: rate(limits.connection_joins_per_second),
+        messages_per_second: rate(limits.connection_messages_per_second),
+        bytes_per_second: rate(limits.connection_bytes_per_second),
+        payload_bytes: limits.payload_bytes,
+        presence_calls: limits.presence_calls,
+        presence_window: limits.presence_window,
+        private_only: session.private_only,
+        presence_enabled: session.presence_enabled,
+        expiry_warning: session.expiry_warning,
         join_error_delay: session.channel_error_backoff,
         reply_wait: session.join_wait,
         idle_timeout: session.idle_timeout,
@@ -185,7 +210,10 @@ pub(super) fn transport(config: &Config) -> transport::Settings {
     let (limits, session) = (&config.limits, &config.session);
     transport::Settings {
         connections: limits.connections,
-        joins_per_second: u32::try_from(limits.joins_per_second).unwrap_or(u32::MAX),
+        joins_per_second: rate(limits.joins_per_second),
+        events_per_second: rate(limits.events_per_second),
+        bytes_per_second: rate(limits.bytes_per_second),
+        presence_per_second: rate(limits.presence_per_second),
         connect_error_delay: session.connect_error_backoff,
         message_bytes: limits.frame_bytes,
         outbox: Bounds {

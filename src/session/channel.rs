@@ -5,8 +5,10 @@ use crate::auth::Claims;
 use crate::feed::{Style, SubscriberId};
 use crate::hub::{HeldFrame, Lane};
 use crate::protocol::{Binding, JoinConfig, Ref};
+use crate::room::Member;
 
-use super::Ticket;
+use super::private::Private;
+use super::{Effect, Ticket};
 
 /// One topic this connection has joined or is joining.
 #[derive(Debug)]
@@ -26,6 +28,23 @@ pub(super) struct Channel {
     pub(super) next_token: Option<Arc<str>>,
     pub(super) stage: Stage,
     pub(super) rows: Option<Rows>,
+    /// Its place in the room, once the join is granted.
+    pub(super) member: Option<Member>,
+    /// What it may do, if it is private.
+    pub(super) private: Option<Box<Private>>,
+    /// Calls of `track` and `untrack`.
+    pub(super) calls: Calls,
+    /// The client wants to be told when broadcasts from the database flow, and waits until then.
+    pub(super) ready_by: Option<Instant>,
+    /// It has been told that its token runs out.
+    pub(super) warned: bool,
+}
+
+/// What was called within a time.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    since: Option<Instant>,
+    count: usize,
 }
 
 #[derive(Debug)]
@@ -39,6 +58,13 @@ pub(super) struct Verifying {
 pub(super) enum Stage {
     /// Its token is being verified.
     Admission(Box<JoinConfig>),
+    /// What it may read is being judged.
+    Judging(Box<JoinConfig>),
+    /// What was said before is being read.
+    Replaying {
+        config: Box<JoinConfig>,
+        reply: HeldFrame,
+    },
     /// The ok reply waits for the row subscription.
     Held {
         reply: HeldFrame,
@@ -94,7 +120,36 @@ pub(super) enum RowState {
     Refused,
 }
 
+impl Calls {
+    /// Counts a call; whether it is one of the first `most` within `window`.
+    pub(super) fn count(&mut self, most: usize, window: std::time::Duration, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now >= since + window) {
+            *self = Self {
+                since: Some(now),
+                count: 0,
+            };
+        }
+        self.count += 1;
+        self.count <= most
+    }
+}
+
 impl Channel {
+    /// What others hold for a channel that is over, to be undone.
+    pub(super) fn leftovers(self) -> Vec<Effect> {
+        let rows = self.rows.map(|rows| Effect::Unsubscribe(rows.id));
+        let rights = self.private.map(|private| Effect::ForgetRights(private.id));
+        rows.into_iter().chain(rights).collect()
+    }
+
+    /// The ok reply that is still held, if one is.
+    pub(super) fn held_reply(&self) -> Option<&HeldFrame> {
+        match &self.stage {
+            Stage::Held { reply, .. } | Stage::Replaying { reply, .. } => Some(reply),
+            Stage::Admission(_) | Stage::Judging(_) | Stage::Joined => None,
+        }
+    }
+
     /// What `phx_close` and pushes carry: the join's `join_ref`, or its `ref` where an old client sends none, because
     /// a close without one would close whatever the client has under that topic by then.
     pub(super) fn own_ref(&self) -> Option<&Ref> {

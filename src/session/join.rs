@@ -1,9 +1,10 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
-use tracing::debug;
 
-use super::channel::{AtLimit, Channel, RowState, Rows, Stage};
+use super::channel::{AtLimit, Calls, Channel, RowState, Rows, Stage};
+use super::private::Replay;
 use super::{Effect, Now, Session};
 use crate::auth::Claims;
 use crate::feed::Style;
@@ -20,6 +21,9 @@ const MAX_DELAYED_BYTES: usize = 16_384;
 
 /// Longest token looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 16_384;
+
+/// How long a client waits to be told that broadcasts from the database flow.
+const READY_LIMIT: Duration = Duration::from_secs(60);
 
 /// Stands for a longer one; no JWT either, so that the client is told that and not that there is none.
 const OVERSIZED_TOKEN: &str = "oversized";
@@ -69,11 +73,7 @@ impl Session {
         self.note_if_empty(now);
         self.discard_reply(&channel);
         self.send(protocol::phx_close(self.version, channel.own_ref(), topic));
-        channel
-            .rows
-            .map(|rows| Effect::Unsubscribe(rows.id))
-            .into_iter()
-            .collect()
+        channel.leftovers()
     }
 
     fn admit(&mut self, sub_topic: &str, payload: &Payload<'_>, now: Now) -> Result<JoinConfig, JoinError> {
@@ -81,7 +81,9 @@ impl Session {
         if self.restarting {
             return Err(JoinError::Restarting);
         }
-        if !self.joins.take(limits.joins_per_second, now.instant) || !self.context.joins.take(now.instant) {
+        if !self.joins.take(limits.joins_per_second, now.instant)
+            || !self.context.rates.joins.take(now.instant)
+        {
             return Err(JoinError::TooManyJoins);
         }
         if self.channels.len() >= limits.channels_per_connection {
@@ -106,6 +108,9 @@ impl Session {
             });
         }
         let config = JoinConfig::parse(sub_topic, payload);
+        if limits.private_only && !config.private {
+            return Err(JoinError::PrivateOnly);
+        }
         if config.bindings.len() > limits.bindings_per_channel {
             return Err(JoinError::TooManyBindings {
                 limit: limits.bindings_per_channel,
@@ -130,13 +135,18 @@ impl Session {
             next_token: None,
             stage: Stage::Admission(Box::new(config)),
             rows: None,
+            member: None,
+            private: None,
+            calls: Calls::default(),
+            ready_by: None,
+            warned: false,
         };
         self.empty_since = None;
         self.channels.insert(Arc::from(message.topic.as_ref()), channel);
         effect
     }
 
-    /// The token of a join is good: the channel is joined, or waits for its row subscription.
+    /// The token of a join is good. What may be read of a private channel is asked next.
     pub(super) fn admitted(&mut self, topic: &Arc<str>, claims: Arc<Claims>, now: Now) -> Vec<Effect> {
         let Some(channel) = self.channels.get_mut(topic) else {
             return Vec::new();
@@ -146,12 +156,28 @@ impl Session {
             return Vec::new();
         };
         if config.private {
-            // Their policies are not judged yet, so nobody may read: fail closed.
-            debug!("private join refused: private channels are not built yet");
-            let sub_topic = topic::sub_topic(topic).unwrap_or_default().to_owned();
-            channel.stage = Stage::Admission(config);
-            return self.refuse(topic, &JoinError::Unauthorized { sub_topic }, now);
+            channel.stage = Stage::Judging(config);
+            return self.judge_join(topic).into_iter().collect();
         }
+        if config.broadcast.replay.is_some() {
+            channel.stage = Stage::Admission(config);
+            return self.refuse(topic, &JoinError::ReplayPublic, now);
+        }
+        self.granted(topic, config, None, now)
+    }
+
+    /// Nothing stands in the way of a join any more: its place in the room is taken, and the reply goes out, or waits
+    /// for what was said before and for its row subscription.
+    pub(super) fn granted(
+        &mut self,
+        topic: &Arc<str>,
+        config: Box<JoinConfig>,
+        replay: Option<Replay>,
+        now: Now,
+    ) -> Vec<Effect> {
+        let Some(channel) = self.channels.get_mut(topic) else {
+            return Vec::new();
+        };
         let reply = protocol::reply(
             self.version,
             channel.join_ref.as_ref(),
@@ -160,14 +186,39 @@ impl Session {
             Status::Ok,
             &config.response(),
         );
-        if config.bindings.is_empty() {
-            self.send(reply);
-            self.context.metrics.channels.inc();
-            return Vec::new();
+        if config.broadcast.replication_ready {
+            channel.ready_by = Some(now.instant + READY_LIMIT);
         }
-        let (until, then) = self.reply_limit(&config, now);
         let reply = HeldFrame::new(Frame::Text(reply.into()));
-        let rows = Rows {
+        self.enter(topic, &config, &reply, replay.is_some());
+        let Some(Replay { since_ms, limit }) = replay else {
+            return self.rows_or_reply(topic, config, reply, now);
+        };
+        let Some(channel) = self.channels.get_mut(topic) else {
+            return Vec::new();
+        };
+        let Some(id) = channel.private.as_ref().map(|private| private.id) else {
+            return Vec::new();
+        };
+        channel.stage = Stage::Replaying { config, reply };
+        vec![Effect::Replay {
+            id,
+            topic: Arc::from(topic::sub_topic(topic).unwrap_or_default()),
+            since_ms,
+            limit,
+        }]
+    }
+
+    /// Asks for the rows, if any are wanted; otherwise the reply goes out.
+    pub(super) fn rows_or_reply(
+        &mut self,
+        topic: &Arc<str>,
+        config: Box<JoinConfig>,
+        reply: HeldFrame,
+        now: Now,
+    ) -> Vec<Effect> {
+        let (until, then) = self.reply_limit(&config, now);
+        let rows = (!config.bindings.is_empty()).then(|| Rows {
             id: (self.context.next_id)(),
             bindings: config.bindings.into(),
             style: if config.legacy {
@@ -177,12 +228,18 @@ impl Session {
             },
             state: RowState::Pending { again: false },
             lane: Lane::new(&self.outbox),
+        });
+        let Some(channel) = self.channels.get_mut(topic) else {
+            return Vec::new();
         };
-        if let Some(channel) = self.channels.get_mut(topic) {
-            channel.stage = Stage::Held { reply, until, then };
-            channel.rows = Some(rows);
+        let wants_rows = rows.is_some();
+        channel.stage = Stage::Held { reply, until, then };
+        channel.rows = rows;
+        if wants_rows {
+            return self.subscribe(topic).into_iter().collect();
         }
-        self.subscribe(topic).into_iter().collect()
+        self.answer(topic);
+        Vec::new()
     }
 
     fn reply_limit(&self, config: &JoinConfig, now: Now) -> (std::time::Instant, AtLimit) {
@@ -217,15 +274,11 @@ impl Session {
             &error.response(),
         );
         self.delay(Frame::Text(reply.into()), now);
-        channel
-            .rows
-            .map(|rows| Effect::Unsubscribe(rows.id))
-            .into_iter()
-            .collect()
+        channel.leftovers()
     }
 
     pub(super) fn discard_reply(&self, channel: &Channel) {
-        if let Stage::Held { reply, .. } = &channel.stage {
+        if let Some(reply) = channel.held_reply() {
             reply.discard();
         }
     }

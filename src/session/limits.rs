@@ -15,6 +15,22 @@ pub struct Limits {
     /// Joins one connection may make per second, with bursts of twice as many; 0 for no limit. Default 100, so that
     /// one client in a loop is stopped before it uses up what all may do together.
     pub joins_per_second: u32,
+    /// Messages of one connection per second, with bursts of twice as many; 0 for no limit. Default 1,000.
+    pub messages_per_second: u32,
+    /// Bytes of one connection per second, likewise. Default 10 MiB.
+    pub bytes_per_second: u32,
+    /// Bytes of a broadcast, and of what is tracked. Default 3,000,500.
+    pub payload_bytes: usize,
+    /// Calls of `track` and `untrack` of one channel within `presence_window`. Default 100.
+    pub presence_calls: usize,
+    /// Default 30 s.
+    pub presence_window: Duration,
+    /// Public channels are refused. Default false.
+    pub private_only: bool,
+    /// The state of presence goes to those who did not ask for it, too. Default false.
+    pub presence_enabled: bool,
+    /// How long before its token runs out a channel is told so; zero for never. Default 60 s.
+    pub expiry_warning: Duration,
     /// How long an error reply to a join is held back. Below 8 s, or clients time out first. Default 5 s.
     pub join_error_delay: Duration,
     /// How long the ok reply to a join waits for its row subscription to be live. Below 8 s. Default 4 s.
@@ -39,6 +55,14 @@ impl Default for Limits {
             join_payload_bytes: 65_536,
             topic_bytes: 1_024,
             joins_per_second: 100,
+            messages_per_second: 1_000,
+            bytes_per_second: 10 << 20,
+            payload_bytes: 3_000_500,
+            presence_calls: 100,
+            presence_window: Duration::from_secs(30),
+            private_only: false,
+            presence_enabled: false,
+            expiry_warning: Duration::from_secs(60),
             join_error_delay: Duration::from_secs(5),
             reply_wait: Duration::from_secs(4),
             subscribe_wait: Duration::from_secs(15),

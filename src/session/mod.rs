@@ -8,12 +8,17 @@
 //! moment the subscription is live. If that takes longer than [`Limits::reply_wait`], the session sends it; a
 //! [`HeldFrame`](crate::hub::HeldFrame) makes sure that exactly one of the two does.
 //!
-//! Private channels are refused until their policies are built: fail closed.
+//! What a private channel's user may do is asked of the policies: reading at the join and with every new token, writing
+//! when it is first wanted. Until the answer is there, what was sent waits, in order.
 
+mod broadcast;
 mod channel;
 mod join;
 mod limits;
 mod messages;
+mod presence;
+mod private;
+mod push;
 mod rows;
 mod timers;
 mod token;
@@ -26,11 +31,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::auth::Claims;
-use crate::feed::{SubscribeRequest, SubscriberId};
+use crate::feed::{Seeker, SubscribeRequest, SubscriberId};
 use crate::hub::{Frame, Outbox};
+use crate::messages::Persist;
+use crate::policy::Rights;
 use crate::protocol::errors::{Close, Notice};
 use crate::protocol::{self, Ref, Status, SystemMessage, Version};
-use crate::rate::{Bucket, SharedRate};
+use crate::rate::{Bucket, SharedRate, Traffic};
+use crate::room::Rooms;
 use crate::telemetry::Metrics;
 
 use channel::Channel;
@@ -39,12 +47,29 @@ use channel::Channel;
 pub struct Context {
     /// Limits and delays.
     pub limits: Limits,
-    /// Joins of all connections together.
-    pub joins: SharedRate,
+    /// What all connections together may do.
+    pub rates: Arc<Rates>,
+    /// Who is where.
+    pub rooms: Rooms,
     /// Where counts go.
     pub metrics: Arc<Metrics>,
     /// Gives out subscriber ids, each once.
     pub next_id: Box<dyn Fn() -> SubscriberId + Send + Sync>,
+    /// Whether the replication stream flows.
+    pub streaming: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Makes a key for who is present and gives none.
+    pub presence_key: Box<dyn Fn() -> Arc<str> + Send + Sync>,
+}
+
+/// What all connections, and the requests that publish, may do together.
+#[derive(Debug)]
+pub struct Rates {
+    /// Joins.
+    pub joins: SharedRate,
+    /// Broadcasts.
+    pub traffic: Arc<Traffic>,
+    /// Calls of `track` and `untrack`.
+    pub presence: SharedRate,
 }
 
 impl fmt::Debug for Context {
@@ -89,6 +114,37 @@ pub enum Effect {
         /// As in [`SubscribeRequest::on_live`].
         on_live: Vec<Frame>,
     },
+    /// [`Feed::rights`](crate::feed::Feed::rights); then [`Session::judged`].
+    Judge {
+        /// To give back.
+        ticket: Ticket,
+        /// Who wants to know.
+        seeker: Seeker,
+        /// What.
+        wanted: Rights,
+    },
+    /// [`Feed::rights_changed`](crate::feed::Feed::rights_changed); then [`Session::rights_changed`].
+    FollowRights(SubscriberId),
+    /// [`Feed::forget_rights`](crate::feed::Feed::forget_rights); what is still under way for this id may be dropped.
+    ForgetRights(SubscriberId),
+    /// [`Messages::replay`](crate::messages::Messages::replay); then [`Session::replayed`].
+    Replay {
+        /// Names the private channel.
+        id: SubscriberId,
+        /// Without `realtime:`.
+        topic: Arc<str>,
+        /// Milliseconds since the Unix epoch.
+        since_ms: i64,
+        /// At most so many.
+        limit: u32,
+    },
+    /// [`Messages::persist`](crate::messages::Messages::persist); then [`Session::persisted`].
+    Persist {
+        /// Names the private channel.
+        id: SubscriberId,
+        /// What.
+        message: Persist,
+    },
     /// [`Feed::unsubscribe`](crate::feed::Feed::unsubscribe); what is still under way for this id may be dropped.
     Unsubscribe(SubscriberId),
     /// Send what is queued, then close. Nothing follows.
@@ -107,6 +163,11 @@ pub struct Session {
     /// Error replies that are held back, by due time.
     delayed: VecDeque<(Instant, Frame)>,
     joins: Bucket,
+    messages: Bucket,
+    bytes: Bucket,
+    paused_until: Option<Instant>,
+    /// For policies: the `x-…` headers of the connection as a JSON object.
+    headers: Arc<str>,
     tickets: u64,
     last_heard: Instant,
     /// Since when there is no channel, if there was one before.
@@ -116,12 +177,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// A connection that has just been accepted with a verified token.
+    /// A connection that has just been accepted with a verified token, and with these `x-…` headers (a JSON object).
     pub fn new(
         context: Arc<Context>,
         version: Version,
         outbox: Outbox,
         connect_token: Arc<str>,
+        headers: Arc<str>,
         now: Instant,
     ) -> Self {
         Self {
@@ -132,6 +194,10 @@ impl Session {
             channels: HashMap::new(),
             delayed: VecDeque::new(),
             joins: Bucket::default(),
+            messages: Bucket::default(),
+            bytes: Bucket::default(),
+            paused_until: None,
+            headers,
             tickets: 0,
             last_heard: now,
             empty_since: None,
@@ -145,9 +211,10 @@ impl Session {
         self.version
     }
 
-    /// Whether any channel has, or waits for, row changes.
-    pub fn has_rows(&self) -> bool {
-        self.channels.values().any(|channel| channel.rows.is_some())
+    /// Whether any channel wants to hear of the stream: it has, or waits for, row changes, or for the stream itself.
+    pub fn follows_stream(&self) -> bool {
+        let follows = |channel: &Channel| channel.rows.is_some() || channel.ready_by.is_some();
+        self.channels.values().any(follows)
     }
 
     /// The server is about to stop: tells every channel; joins are refused from now on. The caller closes the
@@ -167,12 +234,13 @@ impl Session {
         }
     }
 
-    /// The connection is gone: what the feed still holds for it.
-    pub fn end(&mut self) -> Vec<SubscriberId> {
+    /// The connection is gone: what others still hold for it is to be undone.
+    pub fn end(&mut self) -> Vec<Effect> {
         let topics: Vec<_> = self.channels.keys().cloned().collect();
         topics
             .iter()
-            .filter_map(|topic| self.remove(topic)?.rows.map(|rows| rows.id))
+            .filter_map(|topic| self.remove(topic))
+            .flat_map(Channel::leftovers)
             .collect()
     }
 

@@ -153,12 +153,33 @@ impl Session {
             reply.send(&self.outbox);
             channel.stage = Stage::Joined;
             self.context.metrics.channels.inc();
+            self.tell_ready(topic);
+            if let Some(member) = self.channels.get(topic).and_then(|c| c.member.as_ref()) {
+                member.open();
+            }
+        }
+    }
+
+    /// Tells a channel that broadcasts from the database flow, if it wants to know and they do.
+    fn tell_ready(&mut self, topic: &str) {
+        let streaming = (self.context.streaming)();
+        let waits = |channel: &&mut Channel| channel.ready_by.is_some() && channel.is_joined();
+        if let Some(channel) = self.channels.get_mut(topic).filter(waits)
+            && streaming
+        {
+            channel.ready_by = None;
+            self.notify(topic, &Notice::ReplicationReady);
         }
     }
 
     /// The replication stream's state, at the start and at every change. Only channels that have been told they are
     /// subscribed hear of it: clients take any `system` message with status `ok` for that one.
     pub fn stream(&mut self, state: &StreamState) {
+        if matches!(state, StreamState::Live | StreamState::Reset(_)) {
+            for topic in self.joined_topics() {
+                self.tell_ready(&topic);
+            }
+        }
         let notice = match state {
             StreamState::Starting => return,
             StreamState::Interrupted(_) if self.stream_interrupted => return,

@@ -3,19 +3,27 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::channel::{AtLimit, Channel, RowState, Stage};
+use super::channel::{AtLimit, Channel, RowState, Rows, Stage};
 use super::{Effect, Now, Session};
 use crate::auth::TokenError;
-use crate::protocol::errors::{Close, JoinError};
+use crate::protocol::errors::{Close, JoinError, Notice};
 
 /// The longest sleep until a token's expiry, so that a wall clock that was set meanwhile is noticed.
 const CLOCK_CHECK: Duration = Duration::from_secs(300);
 
 /// What has come due for a channel, most final first.
 enum Due {
-    Expired { seconds_ago: i64 },
+    Expired {
+        seconds_ago: i64,
+    },
     ReplyLimit(AtLimit),
     Retry,
+    /// Broadcasts from the database do not flow yet.
+    NotReady,
+    /// The token runs out in so many seconds.
+    Warning {
+        seconds: i64,
+    },
 }
 
 impl Session {
@@ -26,11 +34,13 @@ impl Session {
                 let _ = self.outbox.push(frame);
             }
         }
+        let warning = self.context.limits.expiry_warning;
         let due: Vec<_> = self
             .channels
             .iter()
-            .filter_map(|(topic, channel)| Some((Arc::clone(topic), channel.due(now)?)))
+            .filter_map(|(topic, channel)| Some((Arc::clone(topic), channel.due(warning, now)?)))
             .collect();
+        self.paused_until = self.paused_until.filter(|until| *until > now.instant);
         let mut effects = Vec::new();
         for (topic, due) in due {
             effects.extend(self.perform(&topic, due, now));
@@ -45,14 +55,17 @@ impl Session {
 
     /// When [`Session::tick`] next has something to do.
     pub fn next_wake(&self, now: Now) -> Instant {
+        let warning = self.context.limits.expiry_warning;
         let channels = self
             .channels
             .values()
-            .filter_map(|channel| channel.next_wake(now));
+            .filter_map(|channel| channel.next_wake(warning, now));
         let idle = self.last_heard + self.context.limits.idle_timeout;
         let delayed = self.delayed.front().map(|(due, _)| *due);
+        let paused = self.paused_until.filter(|until| *until > now.instant);
         channels
             .chain(delayed)
+            .chain(paused)
             .chain(self.sweep_at())
             .fold(idle, Instant::min)
     }
@@ -72,6 +85,14 @@ impl Session {
             }
             Due::ReplyLimit(AtLimit::Refuse { waited_ms }) => self.waited_too_long(topic, waited_ms, now),
             Due::Retry => self.resubscribe(topic).into_iter().collect(),
+            Due::NotReady => self.close(topic, &Notice::ReplicationLate, now),
+            Due::Warning { seconds } => {
+                if let Some(channel) = self.channels.get_mut(topic) {
+                    channel.warned = true;
+                }
+                self.notify(topic, &Notice::TokenExpires { seconds });
+                Vec::new()
+            }
         }
     }
 
@@ -90,12 +111,16 @@ impl Session {
 }
 
 impl Channel {
-    fn due(&self, now: Now) -> Option<Due> {
-        if let Some(claims) = &self.claims
-            && claims.exp <= now.unix_seconds
+    fn due(&self, warning: Duration, now: Now) -> Option<Due> {
+        let left = self
+            .claims
+            .as_ref()
+            .map(|claims| claims.exp.saturating_sub(now.unix_seconds));
+        if let Some(left) = left
+            && left <= 0
         {
             return Some(Due::Expired {
-                seconds_ago: now.unix_seconds - claims.exp,
+                seconds_ago: left.saturating_neg(),
             });
         }
         if let Stage::Held { until, then, .. } = self.stage
@@ -103,16 +128,25 @@ impl Channel {
         {
             return Some(Due::ReplyLimit(then));
         }
-        match self.rows.as_ref()?.state {
-            RowState::Retry(at) if at <= now.instant => Some(Due::Retry),
-            _ => None,
+        if self.is_joined() && self.ready_by.is_some_and(|by| by <= now.instant) {
+            return Some(Due::NotReady);
         }
+        if let Some(RowState::Retry(at)) = self.rows.as_ref().map(|rows| rows.state)
+            && at <= now.instant
+        {
+            return Some(Due::Retry);
+        }
+        left.filter(|left| self.may_be_warned() && left.unsigned_abs() <= warning.as_secs())
+            .map(|seconds| Due::Warning { seconds })
     }
 
-    fn next_wake(&self, now: Now) -> Option<Instant> {
+    fn next_wake(&self, warning: Duration, now: Now) -> Option<Instant> {
         let expiry = self.claims.as_ref().map(|claims| {
-            let seconds = claims.exp.saturating_sub(now.unix_seconds).max(0);
-            now.instant + Duration::from_secs(seconds.unsigned_abs()).min(CLOCK_CHECK)
+            let mut seconds = claims.exp.saturating_sub(now.unix_seconds).max(0).unsigned_abs();
+            if self.may_be_warned() {
+                seconds = seconds.saturating_sub(warning.as_secs());
+            }
+            now.instant + Duration::from_secs(seconds).min(CLOCK_CHECK)
         });
         let limit = match self.stage {
             Stage::Held { until, .. } => Some(until),
@@ -122,6 +156,14 @@ impl Channel {
             Some(RowState::Retry(at)) => Some(at),
             _ => None,
         };
-        [expiry, limit, retry].into_iter().flatten().min()
+        let ready = self.ready_by.filter(|_| self.is_joined());
+        [expiry, limit, retry, ready].into_iter().flatten().min()
+    }
+
+    /// Clients may take any `system` message with status `ok` for the one that says their rows are live: who waits for
+    /// that is told nothing else.
+    fn may_be_warned(&self) -> bool {
+        let live = |rows: &Rows| matches!(rows.state, RowState::Live | RowState::Replacing { .. });
+        !self.warned && self.is_joined() && self.rows.as_ref().is_none_or(live)
     }
 }

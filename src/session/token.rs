@@ -103,7 +103,14 @@ impl Session {
             return Vec::new();
         };
         channel.claims = Some(claims);
-        let Some(rows) = &mut channel.rows else {
+        channel.warned = false;
+        let mut effects: Vec<Effect> = self.judge_again(topic).into_iter().collect();
+        effects.extend(self.rows_refreshed(topic));
+        effects
+    }
+
+    fn rows_refreshed(&mut self, topic: &Arc<str>) -> Vec<Effect> {
+        let Some(rows) = self.channels.get_mut(topic).and_then(|c| c.rows.as_mut()) else {
             return Vec::new();
         };
         match &mut rows.state {
@@ -127,24 +134,30 @@ impl Session {
             return Vec::new();
         };
         let unanswered = match &channel.stage {
-            Stage::Admission(_) => true,
-            Stage::Held { reply, .. } => reply.discard(),
+            Stage::Admission(_) | Stage::Judging(_) => true,
+            Stage::Held { reply, .. } | Stage::Replaying { reply, .. } => reply.discard(),
             Stage::Joined => false,
         };
         if unanswered {
             return self.refuse(topic, &JoinError::Token(error), now);
         }
+        self.close(topic, &Notice::Token(error), now)
+    }
+
+    /// Ends a channel that has been joined, and says why.
+    pub(super) fn close(&mut self, topic: &Arc<str>, notice: &Notice, now: Now) -> Vec<Effect> {
         self.end_rows(topic);
-        self.notify(topic, &Notice::Token(error));
+        if let Some(channel) = self.channels.get_mut(topic) {
+            // Nothing of the room follows what is said now.
+            channel.member = None;
+        }
+        self.notify(topic, notice);
         let Some(channel) = self.remove(topic) else {
             return Vec::new();
         };
         self.note_if_empty(now);
+        self.discard_reply(&channel);
         self.send(protocol::phx_close(self.version, channel.own_ref(), topic));
-        channel
-            .rows
-            .map(|rows| Effect::Unsubscribe(rows.id))
-            .into_iter()
-            .collect()
+        channel.leftovers()
     }
 }

@@ -16,12 +16,17 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{any, get};
+use tokio::sync::watch;
 use tower_http::cors::{Any, CorsLayer};
 
+use uuid::Uuid;
+
+use crate::change::StreamState;
 use crate::hub::Bounds;
-use crate::rate::SharedRate;
+use crate::rate::{SharedRate, Traffic};
+use crate::room::Rooms;
 use crate::secret::Secret;
-use crate::session::{Context, Limits};
+use crate::session::{Context, Limits, Rates};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
 
@@ -34,6 +39,12 @@ pub struct Settings {
     pub connections: usize,
     /// Joins per second of all connections together, with bursts of twice as many; 0 for no limit. Default 5,000.
     pub joins_per_second: u32,
+    /// Broadcasts per second of all connections together, each with its deliveries; 0 for no limit, the default.
+    pub events_per_second: u32,
+    /// Bytes of broadcasts per second of all connections together; 0 for no limit, the default.
+    pub bytes_per_second: u32,
+    /// Calls of `track` and `untrack` per second of all connections together; 0 for no limit. Default 10,000.
+    pub presence_per_second: u32,
     /// How long a refused connection waits for its answer. Default 2 s.
     pub connect_error_delay: Duration,
     /// Largest message from a client, in bytes. Default 5,000,000.
@@ -55,6 +66,9 @@ impl Default for Settings {
         Self {
             connections: 100_000,
             joins_per_second: 5_000,
+            events_per_second: 0,
+            bytes_per_second: 0,
+            presence_per_second: 10_000,
             connect_error_delay: Duration::from_secs(2),
             message_bytes: 5_000_000,
             outbox: Bounds {
@@ -74,6 +88,10 @@ pub struct Services {
     pub tokens: Arc<dyn TokenVerifier>,
     /// Serves row subscriptions.
     pub rows: Arc<dyn RowFeed>,
+    /// Serves what private channels need of the database.
+    pub channels: Arc<dyn ChannelRights>,
+    /// Who is where.
+    pub rooms: Rooms,
     /// Where counts go, and what `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// Ends every connection.
@@ -88,6 +106,7 @@ pub struct Services {
 struct Server {
     tokens: Arc<dyn TokenVerifier>,
     rows: Arc<dyn RowFeed>,
+    channels: Arc<dyn ChannelRights>,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
     settings: Settings,
@@ -104,6 +123,8 @@ pub fn router(services: Services) -> Router {
     let Services {
         tokens,
         rows,
+        channels,
+        rooms,
         metrics,
         shutdown,
         limits,
@@ -115,9 +136,19 @@ pub fn router(services: Services) -> Router {
     };
     let context = Context {
         limits,
-        joins: SharedRate::new(settings.joins_per_second),
+        rates: Arc::new(Rates {
+            joins: SharedRate::new(settings.joins_per_second),
+            traffic: Arc::new(Traffic::new(
+                settings.events_per_second,
+                settings.bytes_per_second,
+            )),
+            presence: SharedRate::new(settings.presence_per_second),
+        }),
+        rooms,
         metrics: Arc::clone(&metrics),
         next_id,
+        streaming: streaming(rows.stream()),
+        presence_key: presence_key(),
     };
     let slots = Slots::new(settings.connections, Arc::clone(&metrics));
     let health = admin::Health::watch(rows.stream(), &shutdown);
@@ -125,6 +156,7 @@ pub fn router(services: Services) -> Router {
     routes(Arc::new(Server {
         tokens,
         rows,
+        channels,
         metrics,
         shutdown,
         settings,
@@ -132,6 +164,18 @@ pub fn router(services: Services) -> Router {
         slots,
         health,
     }))
+}
+
+fn streaming(stream: watch::Receiver<StreamState>) -> Box<dyn Fn() -> bool + Send + Sync> {
+    Box::new(move || matches!(*stream.borrow(), StreamState::Live | StreamState::Reset(_)))
+}
+
+/// A UUID of version 1 each, from a node of this server's own.
+fn presence_key() -> Box<dyn Fn() -> Arc<str> + Send + Sync> {
+    let mut node: [u8; 6] = rand::random();
+    // No network card has the multicast bit (RFC 9562, section 6.10).
+    node[0] |= 1;
+    Box::new(move || Uuid::now_v1(&node).to_string().into())
 }
 
 fn routes(server: Arc<Server>) -> Router {

@@ -6,7 +6,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 use tracing::debug;
@@ -46,7 +46,10 @@ pub(super) async fn connect(
         return StatusCode::FORBIDDEN.into_response();
     };
     match admit(&server, token(&headers, &parameters)).await {
-        Ok((token, slot)) => accept(upgrade, server, version, token, slot),
+        Ok((token, slot)) => {
+            let headers = custom_headers(&headers);
+            accept(upgrade, server, version, (token, headers), slot)
+        }
         Err(error) => refuse(&server, &error).await,
     }
 }
@@ -62,7 +65,7 @@ async fn admit(server: &Server, token: Option<Arc<str>>) -> Result<(Arc<str>, Sl
         .await
         .map_err(ConnectError::Token)?;
     let slot = server.slots.take().ok_or(ConnectError::TooManyConnections)?;
-    if server.context.joins.is_exhausted(Instant::now().into_std()) {
+    if server.context.rates.joins.is_exhausted(Instant::now().into_std()) {
         return Err(ConnectError::TooManyJoins);
     }
     Ok((token, slot))
@@ -72,7 +75,7 @@ fn accept(
     upgrade: WebSocketUpgrade,
     server: Arc<Server>,
     version: Version,
-    token: Arc<str>,
+    (token, headers): (Arc<str>, Arc<str>),
     slot: Slot,
 ) -> Response {
     let limit = server.settings.message_bytes;
@@ -85,7 +88,9 @@ fn accept(
         .max_message_size(limit.saturating_mul(2))
         .max_frame_size(limit.saturating_mul(2))
         .on_upgrade(move |socket| async move {
-            Connection::new(server, socket, version, token).run().await;
+            Connection::new(server, socket, version, token, headers)
+                .run()
+                .await;
             drop(slot);
         })
 }
@@ -120,6 +125,27 @@ fn token(headers: &HeaderMap, parameters: &Parameters) -> Option<Arc<str>> {
         .take(MAX_TOKEN_BYTES)
         .collect();
     (!token.is_empty()).then(|| Arc::from(token))
+}
+
+/// The `x-…` headers as a JSON object, for policies.
+fn custom_headers(headers: &HeaderMap) -> Arc<str> {
+    json_object(headers.iter().filter(|(name, _)| name.as_str().starts_with("x-")))
+}
+
+/// Headers as a JSON object of texts; several of one name are joined.
+pub(super) fn json_object<'a>(headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> Arc<str> {
+    let mut object = serde_json::Map::new();
+    for (name, value) in headers {
+        let text = String::from_utf8_lossy(value.as_bytes());
+        match object.get_mut(name.as_str()) {
+            Some(serde_json::Value::String(before)) => {
+                before.push_str(", ");
+                before.push_str(&text);
+            }
+            _ => drop(object.insert(name.to_string(), text.into())),
+        }
+    }
+    serde_json::Value::Object(object).to_string().into()
 }
 
 /// The last one of that name counts.

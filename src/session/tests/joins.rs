@@ -71,14 +71,6 @@ fn topics_that_are_none_of_ours() {
 }
 
 #[test]
-fn private_channels_are_refused_until_they_are_built() {
-    let mut client = Client::new();
-    client.admit("realtime:a", "1", json!({"private": true}));
-    let reason = "Unauthorized: You do not have permissions to read from this Channel topic: a";
-    assert_eq!(client.frames(), [error_reply("1", "realtime:a", reason)]);
-}
-
-#[test]
 fn error_replies_are_held_back_and_ok_replies_are_not() {
     let mut client = Client::with(Limits::default(), Version::V2);
     client.join("realtime:", "1", json!({}));
@@ -209,28 +201,6 @@ fn a_second_join_replaces_the_first() {
         [phx_close("1", "realtime:a"), ok_reply("2", "realtime:a")]
     );
     assert_eq!(client.metrics.channels.get(), 1);
-}
-
-#[test]
-fn broadcast_and_presence_say_that_they_are_not_there_yet() {
-    let mut client = Client::new();
-    client.admit("realtime:a", "1", json!({"broadcast": {"ack": true}}));
-    client.admit("realtime:b", "2", json!({}));
-    client.frames();
-    client.send(json!(["1", "3", "realtime:a", "broadcast", {"event": "x"}]));
-    client.send(json!(["2", "4", "realtime:b", "broadcast", {"event": "x"}]));
-    client.send(json!(["2", "5", "realtime:b", "presence", {"event": "track"}]));
-    client.send(json!(["2", "6", "realtime:b", "whatever", {}]));
-    let frames = client.frames();
-    assert_eq!(frames.len(), 2);
-    assert_eq!(
-        (&frames[0][1], &frames[0][4]["status"]),
-        (&json!("3"), &json!("error"))
-    );
-    assert_eq!(
-        (&frames[1][1], &frames[1][4]["status"]),
-        (&json!("5"), &json!("error"))
-    );
 }
 
 #[test]

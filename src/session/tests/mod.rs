@@ -1,12 +1,14 @@
 //! The session driven by values: messages in, frames and effects out.
 
 mod joins;
+mod messages;
+mod private;
 mod random;
 mod rows;
 mod tokens;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -15,7 +17,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::auth::TokenError;
 use crate::hub::{Bounds, Drained};
-use crate::protocol::decode_text;
+use crate::protocol::{decode_binary, decode_text};
+use crate::shutdown::Shutdown;
 
 /// `exp` of the claims that tests use, and the time they start at.
 const EXP: i64 = 2_000;
@@ -26,6 +29,9 @@ struct Client {
     outbox: Outbox,
     metrics: Arc<Metrics>,
     now: Now,
+    rooms: Rooms,
+    streaming: Arc<AtomicBool>,
+    _runtime: tokio::runtime::Runtime,
 }
 
 impl Client {
@@ -40,13 +46,37 @@ impl Client {
     }
 
     fn with(limits: Limits, version: Version) -> Self {
+        let rates = Rates {
+            joins: SharedRate::new(1_000),
+            traffic: Arc::new(Traffic::new(0, 0)),
+            presence: SharedRate::new(0),
+        };
+        Self::limited(limits, rates, version)
+    }
+
+    fn limited(limits: Limits, rates: Rates, version: Version) -> Self {
         let metrics = Metrics::new();
         let ids = AtomicU64::new(1);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let rooms = {
+            // Rooms tell what changed from a task; here nothing runs it, so that every test tells for itself.
+            let _runtime = runtime.enter();
+            Rooms::start(Arc::clone(&metrics), &Shutdown::new())
+        };
+        let streaming = Arc::new(AtomicBool::new(true));
+        let flows = Arc::clone(&streaming);
+        let rates = Arc::new(rates);
         let context = Context {
             limits,
-            joins: SharedRate::new(1_000),
+            rates: Arc::clone(&rates),
+            rooms: rooms.clone(),
             metrics: Arc::clone(&metrics),
             next_id: Box::new(move || SubscriberId(ids.fetch_add(1, Ordering::Relaxed))),
+            streaming: Box::new(move || flows.load(Ordering::Relaxed)),
+            presence_key: Box::new(|| Arc::from("made-up")),
         };
         let outbox = Outbox::new(Bounds {
             frames: 10_000,
@@ -61,6 +91,7 @@ impl Client {
             version,
             outbox.clone(),
             Arc::from("connect"),
+            Arc::from(r#"{"x-team":"red"}"#),
             now.instant,
         );
         Self {
@@ -68,6 +99,9 @@ impl Client {
             outbox,
             metrics,
             now,
+            rooms,
+            streaming,
+            _runtime: runtime,
         }
     }
 
@@ -75,6 +109,41 @@ impl Client {
         let text = frame.to_string();
         let message = decode_text(self.session.version(), &text).unwrap();
         self.session.message(&message, self.now)
+    }
+
+    /// A kind 3 frame: `ref` 9, this event, metadata and payload.
+    fn send_binary(
+        &mut self,
+        topic: &str,
+        event: &str,
+        metadata: &str,
+        json: bool,
+        payload: &[u8],
+    ) -> Vec<Effect> {
+        let lengths = [
+            3,
+            1,
+            1,
+            topic.len(),
+            event.len(),
+            metadata.len(),
+            usize::from(json),
+        ];
+        let mut frame: Vec<u8> = lengths.iter().map(|n| u8::try_from(*n).unwrap()).collect();
+        for part in ["1", "9", topic, event, metadata] {
+            frame.extend_from_slice(part.as_bytes());
+        }
+        frame.extend_from_slice(payload);
+        let message = decode_binary(self.session.version(), &frame).unwrap();
+        self.session.message(&message, self.now)
+    }
+
+    fn broadcast(&mut self, topic: &str, payload: &Value) -> Vec<Effect> {
+        self.send(json!(["1", "9", topic, "broadcast", payload]))
+    }
+
+    fn presence(&mut self, topic: &str, payload: &Value) -> Vec<Effect> {
+        self.send(json!(["1", "9", topic, "presence", payload]))
     }
 
     /// `phx_join` with this config and ref; `access_token` is left out.
@@ -127,7 +196,7 @@ impl Client {
                 .into_iter()
                 .map(|frame| match frame {
                     Frame::Text(text) => serde_json::from_str(&text).unwrap(),
-                    Frame::Binary(_) => panic!("binary"),
+                    Frame::Binary(bytes) => json!({ "binary": bytes.to_vec() }),
                 })
                 .collect(),
         }
@@ -142,6 +211,19 @@ fn claims(role: &str) -> Arc<Claims> {
         scope: None,
         json: "{}".into(),
     })
+}
+
+/// The question about rights that is asked last.
+fn question(effects: &[Effect]) -> (Ticket, Seeker, Rights) {
+    let found = effects.iter().rev().find_map(|effect| match effect {
+        Effect::Judge {
+            ticket,
+            seeker,
+            wanted,
+        } => Some((*ticket, seeker.clone(), *wanted)),
+        _ => None,
+    });
+    found.unwrap_or_else(|| panic!("expected a question about rights, got {effects:?}"))
 }
 
 fn one_binding() -> Value {

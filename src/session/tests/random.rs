@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::change::StreamState;
-use crate::feed::SubscribeError;
+use crate::feed::{AuthorityError, SubscribeError};
+use crate::messages::MessagesError;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -44,7 +45,7 @@ const EVENTS: [&str; 7] = [
     "heartbeat",
 ];
 
-fn payloads() -> [Value; 6] {
+fn payloads() -> [Value; 9] {
     [
         json!({"config": {}}),
         json!({"config": one_binding()}),
@@ -52,12 +53,16 @@ fn payloads() -> [Value; 6] {
         json!({"access_token": "other"}),
         json!({"config": {"private": true}}),
         json!({}),
+        json!({"config": {"private": true, "presence": {"enabled": true}, "broadcast": {"ack": true, "replay": {"since": 1}},
+               "postgres_changes": [{"table": "t"}]}}),
+        json!({"type": "presence", "event": "track", "payload": {"a": 1}}),
+        json!({"type": "broadcast", "event": "e", "payload": {}}),
     ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..TOPICS.len(), 0..EVENTS.len(), 0..6usize, any::<bool>())
+        4 => (0..TOPICS.len(), 0..EVENTS.len(), 0..9usize, any::<bool>())
             .prop_map(|(topic, event, payload, stale)| Step::Client { topic, event, payload, stale }),
         4 => (any::<usize>(), 0..4usize).prop_map(|(which, outcome)| Step::Finish { which, outcome }),
         1 => any::<usize>().prop_map(|which| Step::FeedSends { which }),
@@ -157,8 +162,40 @@ impl World {
                     .session
                     .subscribed(request.subscriber.id, result, client.now)
             }
+            Effect::Judge { ticket, wanted, .. } => {
+                let rights = match outcome {
+                    0 => Ok(wanted),
+                    1 => Ok(wanted & Rights::READ_BROADCAST),
+                    2 => Ok(Rights::NONE),
+                    _ => Err(AuthorityError::Canceled),
+                };
+                client.session.judged(ticket, rights, client.now)
+            }
+            Effect::FollowRights(id) => {
+                let rights = [
+                    Rights::READ,
+                    Rights::READ_BROADCAST,
+                    Rights::NONE,
+                    Rights::READ_PRESENCE,
+                ];
+                client.session.rights_changed(id, rights[outcome], client.now)
+            }
+            Effect::Replay { id, .. } => {
+                let stored = match outcome {
+                    0..=2 => Ok(Vec::new()),
+                    _ => Err(MessagesError::Canceled),
+                };
+                client.session.replayed(id, stored, client.now)
+            }
+            Effect::Persist { id, .. } => {
+                let row = match outcome {
+                    0..=2 => Ok(uuid::Uuid::nil()),
+                    _ => Err(MessagesError::Canceled),
+                };
+                client.session.persisted(id, row, client.now)
+            }
             Effect::ReplaceClaims { id, .. } => client.session.claims_replaced(id, result, client.now),
-            Effect::Unsubscribe(_) | Effect::Close(_) => Vec::new(),
+            Effect::Unsubscribe(_) | Effect::ForgetRights(_) | Effect::Close(_) => Vec::new(),
         }
     }
 }

@@ -78,7 +78,11 @@ fn a_bad_new_token_ends_the_channel() {
 
 #[test]
 fn a_token_ends_exactly_at_its_expiry() {
-    let mut client = Client::new();
+    let limits = Limits {
+        expiry_warning: Duration::ZERO,
+        ..Limits::default()
+    };
+    let mut client = Client::with(limits, Version::V2);
     let id = client.live(TOPIC, "1");
     let left = Duration::from_secs((EXP - START).unsigned_abs());
     client.session.heard(Now {

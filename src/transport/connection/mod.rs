@@ -14,12 +14,15 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
+use uuid::Uuid;
 
 use super::{Pending, Server};
 use crate::auth::{Claims, TokenError};
 use crate::change::StreamState;
-use crate::feed::{SubscribeError, SubscriberId};
+use crate::feed::{AuthorityError, SubscribeError, SubscriberId};
 use crate::hub::{Drained, Outbox};
+use crate::messages::{MessagesError, Stored};
+use crate::policy::Rights;
 use crate::protocol::errors::Close;
 use crate::protocol::{Malformed, Version, decode_binary, decode_text};
 use crate::session::{Effect, Now, Session, Ticket};
@@ -34,7 +37,7 @@ pub(super) struct Connection<S> {
     session: Session,
     outbox: Outbox,
     under_way: FuturesUnordered<Pending<Option<Outcome>>>,
-    /// Ends what is under way for a subscription that is no longer wanted.
+    /// Ends what is under way for a subscription, or for the rights of a channel, that is no longer wanted.
     aborts: HashMap<SubscriberId, AbortHandle>,
     stream: watch::Receiver<StreamState>,
 }
@@ -44,6 +47,10 @@ enum Outcome {
     Verified(Ticket, Result<Arc<Claims>, TokenError>),
     Subscribed(SubscriberId, Result<(), SubscribeError>),
     ClaimsReplaced(SubscriberId, Result<(), SubscribeError>),
+    Judged(Ticket, Result<Rights, AuthorityError>),
+    RightsChanged(SubscriberId, Rights),
+    Replayed(SubscriberId, Result<Vec<Stored>, MessagesError>),
+    Persisted(SubscriberId, Result<Uuid, MessagesError>),
 }
 
 /// What the task woke up for.
@@ -73,11 +80,17 @@ impl<S> Connection<S>
 where
     S: Stream<Item = Result<Message, axum::Error>> + Sink<Message, Error = axum::Error> + Unpin,
 {
-    pub(super) fn new(server: Arc<Server>, socket: S, version: Version, token: Arc<str>) -> Self {
+    pub(super) fn new(
+        server: Arc<Server>,
+        socket: S,
+        version: Version,
+        token: Arc<str>,
+        headers: Arc<str>,
+    ) -> Self {
         let outbox = Outbox::new(server.settings.outbox);
         let context = Arc::clone(&server.context);
         let mut stream = server.rows.stream();
-        let mut session = Session::new(context, version, outbox.clone(), token, now().instant);
+        let mut session = Session::new(context, version, outbox.clone(), token, headers, now().instant);
         session.stream(&stream.borrow_and_update());
         Self {
             server,
@@ -105,9 +118,9 @@ where
             .connections_closed
             .get_or_create(&[("reason", reason)])
             .inc();
-        for id in self.session.end() {
-            self.server.rows.unsubscribe(id);
-        }
+        let leftovers = self.session.end();
+        // Nothing in it closes a connection that is over.
+        let _ = self.perform(leftovers);
         match ending {
             // Boxed: this is the state of few connections, and it would make every one larger.
             Ending::Close(close) => Box::pin(self.say_goodbye(close)).await,
@@ -126,11 +139,13 @@ where
         let mut close_at = None;
         let mut timer = pin!(sleep_until(self.wake_at(close_at)));
         loop {
+            // Who sends too fast is not read for a while: what comes waits in the socket, and then at the client.
+            let reads = self.session.paused_until().is_none();
             let event = tokio::select! {
-                message = self.socket.next() => Event::Message(message),
+                message = self.socket.next(), if reads => Event::Message(message),
                 drained = self.outbox.drain() => Event::Drained(drained),
                 Some(outcome) = self.under_way.next() => Event::Outcome(outcome),
-                Ok(()) = self.stream.changed(), if self.session.has_rows() => Event::Stream,
+                Ok(()) = self.stream.changed(), if self.session.follows_stream() => Event::Stream,
                 () = &mut timer => Event::Timer,
                 () = &mut stopping, if close_at.is_none() => Event::Stopping,
             };
@@ -176,6 +191,15 @@ where
                 self.aborts.remove(&id);
                 self.session.claims_replaced(id, result, now())
             }
+            Event::Outcome(Some(Outcome::Judged(ticket, result))) => {
+                self.session.judged(ticket, result, now())
+            }
+            Event::Outcome(Some(Outcome::RightsChanged(id, rights))) => {
+                self.aborts.remove(&id);
+                self.session.rights_changed(id, rights, now())
+            }
+            Event::Outcome(Some(Outcome::Replayed(id, result))) => self.session.replayed(id, result, now()),
+            Event::Outcome(Some(Outcome::Persisted(id, result))) => self.session.persisted(id, result, now()),
             Event::Outcome(None) | Event::Stopping => Vec::new(),
             Event::Stream => {
                 let state = self.stream.borrow_and_update();
@@ -196,10 +220,11 @@ where
             Message::Text(text) => decode_text(self.session.version(), text),
             Message::Binary(bytes) => decode_binary(self.session.version(), bytes),
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {
-                self.session.heard(now());
+                self.session.received(0, now());
                 return Ok(Vec::new());
             }
         };
+        self.session.received(length(message), now());
         match decoded {
             Ok(message) => Ok(self.session.message(&message, now())),
             Err(malformed) => {
@@ -210,7 +235,6 @@ where
     }
 
     fn drop_malformed(&mut self, malformed: Malformed) {
-        self.session.heard(now());
         self.server.metrics.frames_malformed.inc();
         debug!(%malformed, "frame dropped");
     }
@@ -237,6 +261,40 @@ where
                         abort.abort();
                     }
                     self.server.rows.unsubscribe(id);
+                }
+                Effect::Judge {
+                    ticket,
+                    seeker,
+                    wanted,
+                } => {
+                    let rights = self.server.channels.rights(seeker, wanted);
+                    let outcome = async move { Some(Outcome::Judged(ticket, rights.await)) };
+                    self.under_way.push(Box::pin(outcome));
+                }
+                Effect::FollowRights(id) => {
+                    let changed = self.server.channels.rights_changed(id);
+                    self.follow(id, changed, Outcome::RightsChanged);
+                }
+                Effect::ForgetRights(id) => {
+                    if let Some(abort) = self.aborts.remove(&id) {
+                        abort.abort();
+                    }
+                    self.server.channels.forget_rights(id);
+                }
+                Effect::Replay {
+                    id,
+                    topic,
+                    since_ms,
+                    limit,
+                } => {
+                    let stored = self.server.channels.replay(topic, since_ms, limit);
+                    let outcome = async move { Some(Outcome::Replayed(id, stored.await)) };
+                    self.under_way.push(Box::pin(outcome));
+                }
+                Effect::Persist { id, message } => {
+                    let row = self.server.channels.persist(message);
+                    let outcome = async move { Some(Outcome::Persisted(id, row.await)) };
+                    self.under_way.push(Box::pin(outcome));
                 }
                 Effect::Close(close) => return Err(Ending::Close(close)),
             }
@@ -266,6 +324,14 @@ where
     fn wake_at(&self, close_at: Option<Instant>) -> Instant {
         let due = Instant::from_std(self.session.next_wake(now()));
         close_at.map_or(due, |at| at.min(due))
+    }
+}
+
+fn length(message: &Message) -> usize {
+    match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+        Message::Close(_) => 0,
     }
 }
 

@@ -17,8 +17,10 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use super::*;
 use crate::auth::{Claims, TokenError};
 use crate::change::StreamState;
-use crate::feed::{SubscribeError, SubscribeRequest, SubscriberId};
+use crate::feed::{AuthorityError, Seeker, SubscribeError, SubscribeRequest, SubscriberId};
 use crate::hub::Frame;
+use crate::messages::{MessagesError, Persist, Stored};
+use crate::policy::Rights;
 use crate::policy::listing::Listing;
 
 /// How long a test waits for what must happen.
@@ -90,6 +92,29 @@ impl RowFeed for FakeFeed {
     }
 }
 
+/// Grants everything, and has nothing to replay.
+struct FakeChannels;
+
+impl ChannelRights for FakeChannels {
+    fn rights(&self, _: Seeker, wanted: Rights) -> Pending<Result<Rights, AuthorityError>> {
+        Box::pin(std::future::ready(Ok(wanted)))
+    }
+
+    fn rights_changed(&self, _: SubscriberId) -> Pending<Rights> {
+        Box::pin(std::future::pending())
+    }
+
+    fn forget_rights(&self, _: SubscriberId) {}
+
+    fn replay(&self, _: Arc<str>, _: i64, _: u32) -> Pending<Result<Vec<Stored>, MessagesError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn persist(&self, _: Persist) -> Pending<Result<Uuid, MessagesError>> {
+        Box::pin(std::future::ready(Ok(Uuid::nil())))
+    }
+}
+
 struct Server {
     address: String,
     metrics: Arc<Metrics>,
@@ -127,6 +152,8 @@ impl Server {
         let router = router(Services {
             tokens: Arc::new(FakeTokens),
             rows: Arc::new(feed),
+            channels: Arc::new(FakeChannels),
+            rooms: Rooms::start(Arc::clone(&metrics), &shutdown),
             metrics: Arc::clone(&metrics),
             shutdown: shutdown.clone(),
             limits,

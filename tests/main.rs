@@ -13,6 +13,7 @@ mod bad_input;
 mod bad_policies;
 mod breaking;
 mod breaking_policies;
+mod channels;
 mod clients;
 mod demo;
 mod dev;

@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message as Raw};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::{LIMIT, Server};
+use super::{LIMIT, Server, broadcast};
 
 /// Which serialiser to speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,6 +287,11 @@ impl Client {
         loop {
             let text = match self.socket.next().await {
                 Some(Ok(Raw::Text(text))) => text,
+                Some(Ok(Raw::Binary(frame))) => {
+                    assert_eq!(self.version, Version::V2, "binary on vsn 1.0.0");
+                    self.pending.push(broadcast::decode(&frame));
+                    return true;
+                }
                 Some(Ok(Raw::Close(frame))) => {
                     self.closed = Some(frame);
                     continue;

@@ -2,6 +2,7 @@
 //!
 //! Tests wait for conditions; [`LIMIT`] only ends what would hang.
 
+pub(crate) mod broadcast;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod database;
@@ -11,7 +12,7 @@ pub(crate) mod program;
 pub(crate) mod server;
 pub(crate) mod token;
 
-pub(crate) use client::{Client, Version};
+pub(crate) use client::{Client, Message, Version};
 pub(crate) use database::Database;
 pub(crate) use own::OwnCluster;
 pub(crate) use process::Process;

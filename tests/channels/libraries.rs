@@ -170,22 +170,34 @@ async fn each_sees_each_present() {
             assert_eq!(program.next("tracked").await["result"], "ok");
         }
     }
-    // An update, and two that go: one by untracking, one by leaving.
-    programs[0]
-        .1
-        .tell(json!({"cmd": "track", "payload": {"n": 10}}))
-        .await;
+    // Two that go: one by untracking, one by leaving.
     programs[1].1.tell(json!({"cmd": "untrack"})).await;
-    let left = json!({"key 0": [{"n": 10}], "key 2": [{"n": 2}]});
+    let left = json!({"key 0": [{"n": 0}], "key 2": [{"n": 2}]});
     for (_, program) in &mut programs {
         program.expect("sync", |line| line["state"] == left).await;
     }
     let (_, gone) = programs.remove(2);
     gone.exit().await;
-    let last = json!({"key 0": [{"n": 10}]});
+    let last = json!({"key 0": [{"n": 0}]});
     for (_, program) in &mut programs {
         program.expect("sync", |line| line["state"] == last).await;
         program.expect("leave", |line| line["key"] == "key 2").await;
+    }
+    // An update. This supabase-js spoils what it has of a key when another meta of it comes (later ones do not), and then
+    // cannot take out what leaves: its own state shows both.
+    programs[0]
+        .1
+        .tell(json!({"cmd": "track", "payload": {"n": 10}}))
+        .await;
+    for (_, program) in &mut programs {
+        let newest = |line: &Value| {
+            let metas = line["state"]["key 0"].as_array();
+            metas
+                .and_then(|metas| metas.last())
+                .is_some_and(|meta| meta["n"] == 10)
+        };
+        program.expect("sync", newest).await;
+        program.expect("leave", |line| line["key"] == "key 0").await;
     }
     for (_, program) in programs {
         program.exit().await;

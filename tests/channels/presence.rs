@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{VERSIONS, anon};
-use crate::support::{Client, Database, Message, Server, Version};
+use crate::support::{Client, Database, LIMIT, Message, Server, Version};
 
 fn track(payload: Value) -> Value {
     json!({"type": "presence", "event": "track", "payload": payload})
@@ -220,18 +220,19 @@ impl Seen {
 async fn a_thousand_join_and_leave_one_room() {
     const MEMBERS: usize = 1_000;
     let db = Database::new().await;
-    let server = Server::start(&db).await;
+    // Clients that only listen send nothing here, not even heartbeats.
+    let server = Server::start_with(&db, |config| config.session.idle_timeout = LIMIT * 20).await;
     let mut watcher = anon(&server, Version::V2).await;
     watcher.enter("room", enabled("watcher")).await;
     let mut members = Vec::with_capacity(MEMBERS);
     for n in 0..MEMBERS {
         let mut member = anon(&server, VERSIONS[n % 2]).await;
         let key = format!("member {n}");
-        member
-            .push("room", "phx_join", json!({"config": enabled(&key)}))
-            .await;
-        member.push("room", "presence", track(json!({ "n": n }))).await;
+        member.enter("room", enabled(&key)).await;
         members.push(member);
+    }
+    for (n, member) in members.iter_mut().enumerate() {
+        member.push("room", "presence", track(json!({ "n": n }))).await;
     }
     let mut seen = Seen::default();
     let mut messages = 0;

@@ -3,7 +3,7 @@
 -- queries   boolean queries made from catalog text; each takes ($1 rows, $2 row numbers, $3 filter values) and returns
 --           the numbers of the rows it is true for
 -- items     one object per class of subscribers and query: q (index into queries, from 1), role, claims (JSON text),
---           sub, email (text or null), values (filter values), rows (row numbers, from 1)
+--           sub, email (text or null), topic, headers (JSON text), values (filter values), rows (row numbers, from 1)
 -- rows      row versions, column name to text output form
 -- after     transactions (32 bits) that wrote these rows: what policies read beside a row is read once they are visible
 --
@@ -45,7 +45,9 @@ begin
         perform pg_catalog.set_config('request.jwt.claims', question ->> 'claims', true),
                 pg_catalog.set_config('request.jwt.claim.sub', coalesce(question ->> 'sub', ''), true),
                 pg_catalog.set_config('request.jwt.claim.role', question ->> 'role', true),
-                pg_catalog.set_config('request.jwt.claim.email', coalesce(question ->> 'email', ''), true);
+                pg_catalog.set_config('request.jwt.claim.email', coalesce(question ->> 'email', ''), true),
+                pg_catalog.set_config('realtime.topic', coalesce(question ->> 'topic', ''), true),
+                pg_catalog.set_config('request.headers', coalesce(question ->> 'headers', '{}'), true);
         -- "others" leaves out failed assertions.
         begin
             allowed := rowcast.evaluate(question ->> 'role', queries[(question ->> 'q')::int], rows, numbers, bound);

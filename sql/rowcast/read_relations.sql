@@ -3,7 +3,7 @@
 -- queries   queries made from catalog text; each takes ($1 most rows to read) and returns its rows as one JSON array of
 --           arrays of text output forms, with null for NULL, or null for no rows at all
 -- items     one object per relation: q (index into queries, from 1), reader (the role to read as), and what the settings
---           of its claims are made of: role, claims (JSON text), sub, email (text or null)
+--           of its claims are made of: role, claims (JSON text), sub, email (text or null), topic, headers (JSON text)
 -- most      one row more than this is read at the most, so that the caller can tell that there are more
 -- after     transactions (32 bits) whose changes must be seen
 --
@@ -38,7 +38,9 @@ begin
                 perform pg_catalog.set_config('request.jwt.claims', asked ->> 'claims', true),
                         pg_catalog.set_config('request.jwt.claim.sub', coalesce(asked ->> 'sub', ''), true),
                         pg_catalog.set_config('request.jwt.claim.role', asked ->> 'role', true),
-                        pg_catalog.set_config('request.jwt.claim.email', coalesce(asked ->> 'email', ''), true);
+                        pg_catalog.set_config('request.jwt.claim.email', coalesce(asked ->> 'email', ''), true),
+                        pg_catalog.set_config('realtime.topic', coalesce(asked ->> 'topic', ''), true),
+                        pg_catalog.set_config('request.headers', coalesce(asked ->> 'headers', '{}'), true);
                 rows := rowcast.read_relation(asked ->> 'reader', queries[(asked ->> 'q')::int], most::bigint + 1);
             end if;
         exception when others or assert_failure then

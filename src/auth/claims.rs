@@ -22,7 +22,7 @@ pub struct Claims {
 }
 
 /// What the policies on `realtime.messages` may know beside the token: the settings `realtime.topic` and
-/// `request.headers`, which are empty elsewhere.
+/// `request.headers`. Elsewhere there is no topic (an empty text), and no header (an empty object).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Scope {
     /// The channel's topic, without `realtime:`.

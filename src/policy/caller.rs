@@ -176,12 +176,3 @@ impl Slow {
         slow.insert(fingerprint, now + self.quarantine);
     }
 }
-
-/// The claim `email`, as the setting of its own that policies may read.
-pub(super) fn email(claims: &str) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Email {
-        email: Option<String>,
-    }
-    serde_json::from_str::<Email>(claims).ok()?.email
-}

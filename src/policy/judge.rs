@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use super::caller::{CallError, Caller, Losses, Slow};
 use super::plan::{Plan, plan};
 use super::question::{Failure, Question, Verdict};
+use crate::auth::Scope;
 use crate::change::Row;
 use crate::postgres::Pool;
 use crate::postgres::catalog::Types;
@@ -105,6 +106,7 @@ struct Batch {
 struct Key<'a> {
     role: &'a str,
     claims: &'a str,
+    scope: Option<&'a Scope>,
     query: &'a str,
     values: Vec<&'a [Option<String>]>,
 }
@@ -297,6 +299,7 @@ fn key<'a>(question: &'a Question<'_>, query: &'a str) -> Key<'a> {
     Key {
         role: &question.claims.role,
         claims: &question.claims.json,
+        scope: question.claims.scope.as_deref(),
         query,
         values: question
             .residual

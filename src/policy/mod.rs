@@ -6,6 +6,7 @@
 
 mod caller;
 mod class;
+mod identity;
 mod judge;
 pub mod listing;
 mod plan;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use tokio_postgres::types::Json;
 use tokio_postgres::{Client, Transaction};
 
-use super::caller::email;
+use super::identity::Identity;
 use super::plan::{self, Plan};
 use super::question::{Failure, Question, Verdict};
 use crate::change::{Layout, LayoutColumn, Row, RowBuilder};
@@ -160,13 +160,22 @@ impl<'c> Rehearsal<'c> {
             Plan::Decided(verdict) => return Ok(verdict),
             Plan::Ask(query) => query,
         };
-        let claims = question.claims;
+        let Identity {
+            role,
+            claims,
+            sub,
+            email,
+            topic,
+            headers,
+        } = Identity::of(question.claims);
         let item = json!([{
             "q": 1,
-            "role": &*claims.role,
-            "claims": &*claims.json,
-            "sub": claims.sub.as_deref(),
-            "email": email(&claims.json),
+            "role": role,
+            "claims": claims,
+            "sub": sub,
+            "email": email,
+            "topic": topic,
+            "headers": headers,
             "values": [],
             "rows": [1],
         }]);

@@ -9,7 +9,8 @@ use tokio_postgres::types::{Json, ToSql};
 
 use super::{Answers, Batch, Item, Judge};
 use crate::change::{Row, Value};
-use crate::policy::caller::{CallError, email};
+use crate::policy::caller::CallError;
+use crate::policy::identity::Identity;
 use crate::policy::question::{Failure, Verdict};
 use crate::postgres::jsonb::write_string;
 
@@ -17,10 +18,8 @@ use crate::postgres::jsonb::write_string;
 #[derive(Debug, Serialize)]
 struct Asked<'a> {
     q: usize,
-    role: &'a str,
-    claims: &'a str,
-    sub: Option<&'a str>,
-    email: Option<String>,
+    #[serde(flatten)]
+    identity: Identity<'a>,
     values: Vec<Option<&'a str>>,
     rows: Vec<usize>,
 }
@@ -87,10 +86,7 @@ fn parameters<'a>(items: &[&Item<'a>]) -> (Vec<&'a str>, Vec<Asked<'a>>) {
             let values = question.residual.iter().flat_map(|condition| &condition.values);
             Asked {
                 q,
-                role: &question.claims.role,
-                claims: &question.claims.json,
-                sub: question.claims.sub.as_deref(),
-                email: email(&question.claims.json),
+                identity: Identity::of(question.claims),
                 values: values.map(Option::as_deref).collect(),
                 rows: item.rows.iter().map(|row| row + 1).collect(),
             }

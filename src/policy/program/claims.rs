@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::auth::Claims;
 use crate::expression::{Context, Datum, Evaluated, Expr, Node, Relation, Stop, Ty};
+use crate::policy::identity::{email, scope};
 use crate::policy::relation::ParamKey;
 
 /// A primitive that everything about claims is computed from. Its number stands in [`Node::Param`] of a parameter's
@@ -22,6 +23,10 @@ pub(super) enum Setting {
     User,
     /// `request.jwt.claim`, which nobody sets: NULL.
     Unset,
+    /// `realtime.topic`
+    Topic,
+    /// `request.headers`
+    Headers,
 }
 
 impl Setting {
@@ -33,6 +38,8 @@ impl Setting {
             "request.jwt.claim.role" => Self::Role,
             "request.jwt.claim.email" => Self::Email,
             "request.jwt.claim" => Self::Unset,
+            "realtime.topic" => Self::Topic,
+            "request.headers" => Self::Headers,
             _ => return None,
         })
     }
@@ -44,31 +51,31 @@ impl Setting {
     }
 }
 
+/// Whether an expression reads nothing of who asks, but the scope that they ask in.
+pub(super) fn is_of_channel(expr: &Expr) -> bool {
+    let scope = [Setting::Topic as usize, Setting::Headers as usize];
+    !expr.contains(&mut |part| matches!(part.node, Node::Param(setting) if !scope.contains(&setting)))
+}
+
 /// The settings of somebody, by [`Setting`].
 #[derive(Debug)]
-pub(super) struct Settings([Option<Arc<str>>; 6]);
+pub(super) struct Settings([Option<Arc<str>>; 8]);
 
 impl Settings {
     pub(super) fn of(claims: &Claims) -> Self {
         let empty = || Some(Arc::from(""));
+        let (topic, headers) = scope(claims.scope.as_ref());
         Self([
             Some(Arc::clone(&claims.json)),
             claims.sub.clone().or_else(empty),
             Some(Arc::clone(&claims.role)),
-            email(&claims.json).or_else(empty),
+            email(&claims.json).map(Arc::from).or_else(empty),
             Some(Arc::clone(&claims.role)),
             None,
+            Some(topic.into()),
+            Some(headers.into()),
         ])
     }
-}
-
-/// The claim `email`, if it is a string.
-fn email(claims: &str) -> Option<Arc<str>> {
-    #[derive(serde::Deserialize)]
-    struct Email {
-        email: Option<String>,
-    }
-    Some(serde_json::from_str::<Email>(claims).ok()?.email?.into())
 }
 
 impl Context for Settings {

@@ -2,6 +2,7 @@
 
 use sqlparser::ast::{self, Expr as E};
 
+use super::claims::is_of_channel;
 use super::reach::Reach;
 use super::subquery::{conjuncts, found_by, plain_select};
 use super::tree::{equality, parts};
@@ -55,15 +56,25 @@ impl Reach<'_, '_> {
         found
     }
 
-    /// A conjunct `table.column = claims`.
+    /// A conjunct `table.column = claims`, rather one that says who asks than one that says in which channel: what becomes
+    /// of one member then concerns that member's relations, and not those of everybody in the channel.
     pub(super) fn probe_among(&mut self, conjuncts: &[&E]) -> Option<Probe> {
-        conjuncts.iter().find_map(|conjunct| {
-            let (left, right) = equality(conjunct)?;
-            self.probed(left, right).or_else(|| self.probed(right, left))
-        })
+        let mut of_channel = None;
+        for conjunct in conjuncts {
+            let Some((left, right)) = equality(conjunct) else {
+                continue;
+            };
+            match self.probed(left, right).or_else(|| self.probed(right, left)) {
+                Some((probe, false)) => return Some(probe),
+                Some((probe, true)) => of_channel = of_channel.or(Some(probe)),
+                None => {}
+            }
+        }
+        of_channel
     }
 
-    fn probed(&mut self, column: &E, claims: &E) -> Option<Probe> {
+    /// The probe, and whether it only says in which channel.
+    fn probed(&mut self, column: &E, claims: &E) -> Option<(Probe, bool)> {
         let E::CompoundIdentifier(path) = column else {
             return None;
         };
@@ -79,11 +90,12 @@ impl Reach<'_, '_> {
         let table = named.table.as_ref()?;
         let output = named.column(&name.value)?.as_ref()?;
         let same = value.ty == output.ty && found_by(&output.expr(), &value);
-        same.then_some(Probe {
+        let probe = Probe {
             table: table.oid,
             column: table.column(&name.value)?,
             ty: output.ty.clone(),
             param,
-        })
+        };
+        same.then_some((probe, is_of_channel(&value)))
     }
 }

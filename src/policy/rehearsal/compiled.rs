@@ -8,7 +8,7 @@ use crate::auth::Claims;
 use crate::change::{Row, Value};
 use crate::expression::{Context, Datum, Evaluated, Relation, Stop, Ty};
 use crate::policy::Question;
-use crate::policy::caller::email;
+use crate::policy::identity::Identity;
 use crate::policy::program::{Explained, Program};
 use crate::policy::relation::RelationQuery;
 use crate::policy::trace::{Step, Trace, why};
@@ -144,17 +144,9 @@ impl Rehearsal<'_> {
         };
         // Parsed by us, run as the reader: a policy may name what its reader may not look up.
         let statement = self.transaction.prepare(&sql).await?;
-        let settings = [
-            ("request.jwt.claims", claims.json.to_string()),
-            (
-                "request.jwt.claim.sub",
-                claims.sub.as_deref().unwrap_or_default().to_owned(),
-            ),
-            ("request.jwt.claim.role", claims.role.to_string()),
-            ("request.jwt.claim.email", email(&claims.json).unwrap_or_default()),
-            ("role", query.owner.as_ref().unwrap_or(&claims.role).to_string()),
-        ];
-        for (name, value) in settings {
+        let identity = Identity::of(claims);
+        let reader = query.owner.as_ref().unwrap_or(&claims.role);
+        for (name, value) in identity.settings().into_iter().chain([("role", &**reader)]) {
             let set = "select pg_catalog.set_config($1, $2, true)";
             self.transaction.execute(set, &[&name, &value]).await?;
         }

@@ -17,7 +17,8 @@ use tokio_postgres::types::{Json, ToSql};
 use super::clock::Moment;
 use crate::expression::{Relation, Stop};
 use crate::policy::Settings;
-use crate::policy::caller::{CallError, Caller, Losses, Slow, email};
+use crate::policy::caller::{CallError, Caller, Losses, Slow};
+use crate::policy::identity::Identity;
 use crate::policy::relation::{RelationQuery, RelationRequest};
 use crate::telemetry::Metrics;
 
@@ -50,10 +51,8 @@ pub(super) type Asked = (RelationRequest, Arc<str>);
 struct Item<'a> {
     q: usize,
     reader: &'a str,
-    role: &'a str,
-    claims: &'a str,
-    sub: Option<&'a str>,
-    email: Option<String>,
+    #[serde(flatten)]
+    identity: Identity<'a>,
 }
 
 /// Relations in one round trip. Each may bring as many rows as one relation may have.
@@ -255,14 +254,10 @@ fn parameters<'a>(items: &[&'a Asked]) -> (Vec<String>, Vec<Item<'a>>) {
                 queries.push(rows_query(&request.query));
                 queries.len()
             });
-            let claims = &request.claims;
             Item {
                 q,
                 reader: reader(request, role),
-                role: &claims.role,
-                claims: &claims.json,
-                sub: claims.sub.as_deref(),
-                email: email(&claims.json),
+                identity: Identity::of(&request.claims),
             }
         })
         .collect();

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::auth::Claims;
+use crate::auth::{Claims, Scope};
 use crate::change::TableName;
 use crate::expression::{Comparison, Context, Datum, Evaluated, Expr, Node, Relation, Stop};
 use crate::policy::program::{Judged, Program, Source};
@@ -278,6 +278,51 @@ fn subqueries_are_requested_by_what_decides_them() {
     let bound = program.bind(&nobody);
     assert!(program.requests(&bound, &nobody).is_empty());
     assert!(matches!(program.residual(&bound).node, Node::Stop(Stop::Ask(_))));
+}
+
+fn in_channel(claims: &Arc<Claims>, topic: &str, headers: &str) -> Arc<Claims> {
+    Arc::new(claims.within(Arc::new(Scope {
+        topic: topic.into(),
+        headers: headers.into(),
+    })))
+}
+
+#[test]
+fn a_channels_scope_makes_classes_where_policies_read_it() {
+    let topic = program(&["(current_setting('realtime.topic'::text, true) = 'a'::text)"]);
+    let alice = claims(ALICE, serde_json::json!({}));
+    let bound = |topic_name: &str, headers: &str| topic.bind(&in_channel(&alice, topic_name, headers));
+    assert_eq!(bound("a", "{}"), bound("a", r#"{"x-a": "b"}"#));
+    assert_ne!(bound("a", "{}"), bound("b", "{}"));
+    assert_eq!(bound("", "{}"), topic.bind(&alice));
+    assert_eq!(topic.residual(&bound("a", "{}")).as_truth(), Some(Some(true)));
+    assert_eq!(topic.residual(&topic.bind(&alice)).as_truth(), Some(Some(false)));
+    let headers =
+        program(&["((current_setting('request.headers'::text, true))::json ->> 'x-a'::text) IS NULL"]);
+    let without = headers.residual(&headers.bind(&alice));
+    assert_eq!(
+        without.as_truth(),
+        Some(Some(true)),
+        "no header is nothing that raises"
+    );
+}
+
+#[test]
+fn what_a_subquery_compares_with_the_reader_is_looked_up_before_the_topic() {
+    let topic = "(m.team = (current_setting('realtime.topic'::text, true))::integer)";
+    let column = |conditions: &str| {
+        let exists = format!("(EXISTS ( SELECT 1 FROM public.members m WHERE {conditions}))");
+        let program = program(&[&exists]);
+        let relation = program.relations().first().expect("a relation");
+        (
+            relation.probe.as_ref().map(|probe| probe.column),
+            relation.params.len(),
+        )
+    };
+    let mine = "(m.member = auth.uid())";
+    assert_eq!(column(&format!("({topic} AND {mine})")), (Some(1), 2));
+    assert_eq!(column(&format!("({mine} AND {topic})")), (Some(1), 2));
+    assert_eq!(column(topic), (Some(0), 1));
 }
 
 #[test]

@@ -56,6 +56,13 @@ pub(super) const FORMS: &[(char, &str)] = &[
     ),
     ('c', "current_setting('request.jwt.claim.sub') = owner::text"),
     ('a', "current_setting('app.tenant', true) = tenant"),
+    // Rows have no channel.
+    ('c', "realtime.topic() is null or realtime.topic() = tenant"),
+    ('c', "current_setting('realtime.topic') = status"),
+    (
+        'c',
+        "current_setting('request.headers', true)::json ->> 'x-tenant' = tenant or level = 1",
+    ),
     ('c', "auth.jwt() ->> 'tenant' = tenant"),
     ('c', "tenant = (auth.jwt() ->> 'tenant')"),
     (

@@ -15,8 +15,8 @@ use crate::postgres::catalog::{self, Catalog, RoleAccess, Table};
 use crate::postgres::testing::Cluster;
 use crate::postgres::{Connection, InstallOptions, install, quote_identifier};
 
-const ALICE: &str = "a0000000-0000-4000-8000-000000000001";
-const BOB: &str = "b0000000-0000-4000-8000-000000000002";
+pub(super) const ALICE: &str = "a0000000-0000-4000-8000-000000000001";
+pub(super) const BOB: &str = "b0000000-0000-4000-8000-000000000002";
 
 const SCHEMA: &str = r#"
     create type mood as enum ('sad', 'ok', 'Happy');
@@ -127,7 +127,7 @@ const VALUES: &[&[&str]] = &[
     &["true", "null", "false"],
 ];
 
-fn readers() -> Vec<Arc<Claims>> {
+pub(super) fn readers() -> Vec<Arc<Claims>> {
     let of = |role: &str, sub: Option<&str>, rest: serde_json::Value| {
         let mut json = rest;
         json["role"] = role.into();
@@ -165,12 +165,12 @@ fn readers() -> Vec<Arc<Claims>> {
 }
 
 /// A row, as the stream carries it.
-struct Row(Vec<Evaluated>);
+pub(super) struct Row(pub(super) Vec<Evaluated>);
 
-struct Seen<'a> {
-    row: &'a Row,
-    relations: &'a [Result<Relation, Stop>],
-    now: i64,
+pub(super) struct Seen<'a> {
+    pub(super) row: &'a Row,
+    pub(super) relations: &'a [Result<Relation, Stop>],
+    pub(super) now: i64,
 }
 
 impl Context for Seen<'_> {
@@ -192,7 +192,7 @@ impl Context for Seen<'_> {
     }
 }
 
-async fn installed() -> (Connection, String) {
+pub(super) async fn installed() -> (Connection, String) {
     let (name, mut db) = Cluster::shared().database().await;
     let options = InstallOptions {
         publication: "p".into(),
@@ -269,11 +269,14 @@ async fn rows(db: &Connection, table: &Table, catalog: &Catalog) -> Vec<Row> {
 
 async fn become_reader(db: &Client, claims: &Claims, role: &str) {
     let email = serde_json::from_str::<serde_json::Value>(&claims.json).expect("claims");
+    let scope = claims.scope.as_deref();
     let settings = [
         ("request.jwt.claims", &*claims.json),
         ("request.jwt.claim.sub", claims.sub.as_deref().unwrap_or("")),
         ("request.jwt.claim.role", &claims.role),
         ("request.jwt.claim.email", email["email"].as_str().unwrap_or("")),
+        ("realtime.topic", scope.map_or("", |scope| &scope.topic)),
+        ("request.headers", scope.map_or("{}", |scope| &scope.headers)),
         ("role", role),
     ];
     for (name, value) in settings {
@@ -388,6 +391,12 @@ impl Judge<'_> {
     }
 }
 
+/// Microseconds since 2000-01-01 UTC.
+pub(super) fn now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(now.expect("now").as_micros()).expect("now") - 946_684_800_000_000
+}
+
 #[tokio::test]
 async fn memory_answers_as_a_select_does() {
     let (mut db, _) = installed().await;
@@ -404,14 +413,7 @@ async fn memory_answers_as_a_select_does() {
     }
     let first = &catalog.tables[&TableName::new("public", "docs0")];
     let rows = rows(&db, first, &catalog).await;
-    let now = i64::try_from(
-        std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .expect("now")
-            .as_micros(),
-    )
-    .expect("now")
-        - 946_684_800_000_000;
+    let now = now();
     let mut judge = Judge {
         db: &db,
         read: BTreeMap::new(),

@@ -155,6 +155,8 @@ async fn each_is_read_as_its_reader_and_an_error_harms_no_other() {
             ),
             text("select repeat('x', 700)"),
             text("select repeat('x', 800)"),
+            // Where there is no channel, there is no topic and no header.
+            int("select 1 where current_setting('realtime.topic') = '' and current_setting('request.headers') = '{}'"),
         ])
         .await;
     assert_eq!(read[0], Ok(vec![None, Some(1), Some(2)]), "by its policy");

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::change::TableName;
-use crate::postgres::catalog::{Catalog, RelationKind, Table};
+use crate::postgres::catalog::{Catalog, Channels, RelationKind, Table};
 
 /// Tables that policies read and that can be followed, by the names their rows have in the stream. Made from the
 /// catalog alone, so that subscriptions never change what is streamed.
@@ -48,9 +48,14 @@ impl Watched {
     }
 }
 
-/// Every table that some policy reads, itself or through a function.
+/// Every table that some policy reads, itself or through a function; those for channels among them.
 fn read(catalog: &Catalog) -> HashSet<u32> {
-    let tables = catalog.tables.values().chain(catalog.others.values());
+    let channels = catalog.channels.iter().flat_map(Channels::sides);
+    let tables = catalog
+        .tables
+        .values()
+        .chain(catalog.others.values())
+        .chain(channels);
     let policies = tables.flat_map(|table| table.policies.iter().chain(&table.file_policies));
     let bodies = catalog.functions.values().filter_map(|f| f.body.as_ref());
     policies
@@ -139,6 +144,22 @@ mod tests {
         ];
         let watched = Watched::new(&catalog(published, vec![table(4, "d", &["d"])]));
         assert_eq!(sorted(&watched), [2, 4]);
+    }
+
+    #[test]
+    fn what_policies_on_channels_read_is_watched() {
+        let side = |relation| Arc::new(reading(table(9, "messages", &[]), &[relation]));
+        let channels = Channels {
+            read: side(2),
+            write: side(3),
+        };
+        let published = ["a", "b", "c", "d"].into_iter().zip(1..);
+        let published = published.map(|(name, oid)| table(oid, name, &[name])).collect();
+        let watched = Watched::new(&Catalog {
+            channels: Some(channels),
+            ..catalog(published, Vec::new())
+        });
+        assert_eq!(sorted(&watched), [2, 3]);
     }
 
     #[test]

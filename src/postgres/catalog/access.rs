@@ -1,13 +1,13 @@
-//! What one role may read of the published tables, by the rules of Postgres itself.
+//! What one role may read of the published tables, and do on private channels, by the rules of Postgres itself.
 
 use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::{Client, Row};
 
-use super::{Access, Catalog, Policy, RoleAccess, RowAccess, Table, callable};
+use super::{Access, Catalog, ChannelAccess, Channels, Policy, RoleAccess, RowAccess, Table, callable};
 use crate::postgres::SqlError;
 
-/// One row per table; a role without tables gives one row of NULLs, no role gives none. `has_…_privilege` answers NULL
+/// One row per table and privilege that is asked for; a role without tables gives one row of NULLs, no role gives none. `has_…_privilege` answers NULL
 /// for what has been dropped meanwhile, which counts as no.
 ///
 /// Row security is lifted as `check_enable_rls` lifts it: for a superuser and a BYPASSRLS role itself, and for whoever
@@ -17,17 +17,18 @@ const QUERY: &str = "
 WITH role AS (
     SELECT oid, rolsuper OR rolbypassrls AS above_rls FROM pg_catalog.pg_roles WHERE rolname = $1::text
 ), granted AS (
-    SELECT u.relid, pg_catalog.array_agg(
-               coalesce(pg_catalog.has_column_privilege(r.oid, u.relid, u.attnum, 'SELECT'), false) ORDER BY u.place
+    SELECT u.asked, u.relid, pg_catalog.array_agg(
+               coalesce(pg_catalog.has_column_privilege(r.oid, u.relid, u.attnum, u.privilege), false) ORDER BY u.place
            ) AS columns
-      FROM ROWS FROM (unnest($2::oid[]), unnest($3::int2[])) WITH ORDINALITY AS u(relid, attnum, place)
+      FROM ROWS FROM (unnest($2::int4[]), unnest($3::oid[]), unnest($4::int2[]), unnest($5::text[]))
+           WITH ORDINALITY AS u(asked, relid, attnum, privilege, place)
      CROSS JOIN role r
-     GROUP BY u.relid
+     GROUP BY u.asked, u.relid
 )
-SELECT r.above_rls, c.oid AS relid, g.columns,
+SELECT r.above_rls, CASE WHEN c.oid IS NOT NULL THEN g.asked END AS asked, g.columns,
        coalesce(pg_catalog.has_schema_privilege(r.oid, c.relnamespace, 'USAGE'), false) AS schema_usage,
        coalesce(pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE'), false) AS owns,
-       ARRAY(SELECT p.oid FROM unnest($4::oid[]) AS p(oid)
+       ARRAY(SELECT p.oid FROM unnest($6::oid[]) AS p(oid)
               WHERE pg_catalog.pg_has_role(r.oid, p.oid, 'USAGE')) AS acts_as
   FROM role r
   LEFT JOIN granted g ON true
@@ -43,42 +44,62 @@ pub async fn role_access(
     catalog: &Catalog,
 ) -> Result<Option<RoleAccess>, SqlError> {
     let doing = SqlError::during("reading what a role may see");
-    let (mut relids, mut attnums, mut policy_roles) = (Vec::new(), Vec::new(), HashSet::new());
+    let mut asked = Asked::default();
     for table in catalog.tables.values() {
-        for column in &table.columns {
-            relids.push(table.oid);
-            attnums.push(column.attnum);
-        }
-        let policies = table.policies.iter().chain(&table.file_policies);
-        policy_roles.extend(policies.flat_map(|policy| &policy.roles));
+        asked.add(table, SELECT);
     }
-    let policy_roles: Vec<u32> = policy_roles.into_iter().filter(|oid| *oid != 0).collect();
+    if let Some(channels) = &catalog.channels {
+        asked.add(&channels.read, SELECT);
+        asked.add(&channels.write, INSERT);
+    }
+    let policy_roles: Vec<u32> = asked
+        .policy_roles
+        .iter()
+        .copied()
+        .filter(|oid| *oid != 0)
+        .collect();
     let rows = client
-        .query(QUERY, &[&role, &relids, &attnums, &policy_roles])
+        .query(
+            QUERY,
+            &[
+                &role,
+                &asked.numbers,
+                &asked.relids,
+                &asked.attnums,
+                &asked.privileges,
+                &policy_roles,
+            ],
+        )
         .await
         .map_err(&doing)?;
     if rows.is_empty() {
         return Ok(None);
     }
-    let mut found: HashMap<u32, Rights> = HashMap::with_capacity(rows.len());
+    let mut found: HashMap<(u32, &str), Rights> = HashMap::with_capacity(rows.len());
     for row in &rows {
-        let relid: Option<u32> = row.try_get("relid").map_err(&doing)?;
-        if let Some(relid) = relid {
-            found.insert(relid, Rights::read(row).map_err(&doing)?);
+        let number: Option<i32> = row.try_get("asked").map_err(&doing)?;
+        let key = number.and_then(|number| asked.keys.get(usize::try_from(number).ok()?));
+        if let Some(key) = key {
+            found.insert(*key, Rights::read(row).map_err(&doing)?);
         }
     }
+    let access = |table: &Table, privilege| match found.get(&(table.oid, privilege)) {
+        Some(rights) => rights.on(table),
+        None => nothing(table),
+    };
     let tables = catalog
         .tables
         .values()
-        .map(|table| {
-            (
-                table.oid,
-                found
-                    .get(&table.oid)
-                    .map_or_else(|| nothing(table), |r| r.on(table)),
-            )
-        })
+        .map(|table| (table.oid, access(table, SELECT)))
         .collect();
+    let channels = catalog.channels.as_ref().map(|channels| ChannelAccess {
+        read: only_with(Channels::SELECTED, &channels.read, access(&channels.read, SELECT)),
+        write: only_with(
+            Channels::INSERTED,
+            &channels.write,
+            access(&channels.write, INSERT),
+        ),
+    });
     let functions = callable::read(client, role, catalog).await?;
     let above_rls = rows
         .first()
@@ -88,13 +109,13 @@ pub async fn role_access(
         tables,
         functions,
         above_rls,
-        channels: None,
+        channels,
     }))
 }
 
 impl RoleAccess {
-    /// Shows the role no row of a table that has neither row-level security nor a policy from a file, unless it is above
-    /// row-level security.
+    /// Shows the role no row of a table that has neither row-level security nor a policy from a file, and lets it into no
+    /// private channel if that is so of the table of channels, unless it is above row-level security.
     pub fn require_policies(&mut self, catalog: &Catalog) {
         if self.above_rls {
             return;
@@ -103,6 +124,68 @@ impl RoleAccess {
             if let Some(access) = self.tables.get_mut(&table.oid) {
                 access.rows = none();
             }
+        }
+        let (Some(channels), Some(access)) = (&catalog.channels, &mut self.channels) else {
+            return;
+        };
+        for (table, access) in [
+            (&channels.read, &mut access.read),
+            (&channels.write, &mut access.write),
+        ] {
+            if table.has_no_policies() {
+                access.rows = none();
+            }
+        }
+    }
+}
+
+/// The same if these columns are granted, and no row otherwise.
+fn only_with(columns: &[&str], table: &Table, access: Access) -> Access {
+    if access.grants(table, columns) {
+        return access;
+    }
+    Access {
+        rows: none(),
+        ..access
+    }
+}
+
+const SELECT: &str = "SELECT";
+const INSERT: &str = "INSERT";
+
+/// The parameters of the query. A table is asked about once for each privilege: the one of channels may be published
+/// as well.
+#[derive(Default)]
+struct Asked<'a> {
+    /// By number.
+    keys: Vec<(u32, &'a str)>,
+    seen: HashSet<(u32, &'a str)>,
+    numbers: Vec<i32>,
+    relids: Vec<u32>,
+    attnums: Vec<i16>,
+    privileges: Vec<&'a str>,
+    policy_roles: HashSet<u32>,
+}
+
+impl<'a> Asked<'a> {
+    fn add(&mut self, table: &Table, privilege: &'a str) {
+        let policies = table.policies.iter().chain(&table.file_policies);
+        self.policy_roles
+            .extend(policies.flat_map(|policy| &policy.roles));
+        let key = (table.oid, privilege);
+        // There are never as many.
+        let Ok(number) = i32::try_from(self.keys.len()) else {
+            return;
+        };
+        if !self.seen.insert(key) {
+            return;
+        }
+        self.keys.push(key);
+        for column in &table.columns {
+            self.numbers.push(number);
+            self.relids.push(table.oid);
+            self.attnums.push(column.attnum);
+            self.privileges.push(privilege);
         }
     }
 }

@@ -42,7 +42,7 @@ pub struct FileFinding {
 /// What can be wrong with a policy from a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FileProblem {
-    /// It waits for its table. All others are errors.
+    /// It waits for its table. All others are errors. (The table of channels need not be published.)
     #[error("the table is not published, so the policy has nothing to do")]
     NotPublished,
     /// A role does not exist.
@@ -183,24 +183,30 @@ pub(super) struct Applied {
     pub(super) unknown: Vec<(Arc<Table>, String)>,
 }
 
-/// Puts the policies into their tables. One that something is wrong with lets nothing through, for nobody.
+/// Puts the policies into their tables. One that something is wrong with lets nothing through, for nobody. A table may be
+/// among `tables` more than once.
 pub(super) async fn apply(
     transaction: &Transaction<'_>,
     files: &[FilePolicy],
     usings: &Usings,
     settings: &Settings,
-    tables: &mut HashMap<u32, Table>,
+    tables: impl Iterator<Item = &mut Table>,
 ) -> Result<Applied, SqlError> {
     let mut applied = Applied::default();
     if files.is_empty() {
         return Ok(applied);
     }
     let roles = roles(transaction, files).await?;
-    let by_name: HashMap<TableName, u32> = tables.iter().map(|(oid, t)| (t.name.clone(), *oid)).collect();
+    let mut by_name: HashMap<TableName, Vec<&mut Table>> = HashMap::new();
+    for table in tables {
+        by_name.entry(table.name.clone()).or_default().push(table);
+    }
     for (i, file) in files.iter().enumerate() {
-        let found = by_name.get(&file.table).and_then(|oid| tables.get_mut(oid));
         let mut finding = |problem| applied.findings.push(FileFinding { policy: i, problem });
-        let Some(table) = found else {
+        let Some((table, found)) = by_name
+            .get_mut(&file.table)
+            .and_then(|found| Some((found.first().map(|table| (**table).clone())?, found)))
+        else {
             finding(FileProblem::NotPublished);
             continue;
         };
@@ -208,9 +214,7 @@ pub(super) async fn apply(
             Some(using) => using.clone(),
             None => {
                 if settings.can_print {
-                    applied
-                        .unknown
-                        .push((Arc::new(table.clone()), file.using.clone()));
+                    applied.unknown.push((Arc::new(table), file.using.clone()));
                 }
                 Err(FileProblem::NotAsked(
                     "the session cannot make temporary views (TEMPORARY on the database, no standby)"
@@ -218,12 +222,15 @@ pub(super) async fn apply(
                 ))
             }
         };
-        match using.and_then(|using| Ok((using, oids(file, &roles)?))) {
-            Ok((using, roles)) => table.file_policies.push(policy(file, roles, using)),
+        let policy = match using.and_then(|using| Ok((using, oids(file, &roles)?))) {
+            Ok((using, roles)) => policy(file, roles, using),
             Err(problem) => {
                 finding(problem);
-                table.file_policies.push(closed(file));
+                closed(file)
             }
+        };
+        for table in found {
+            table.file_policies.push(policy.clone());
         }
     }
     Ok(applied)

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::body::{self, Source};
+use super::channels::Sides;
 use super::files::{self, Usings};
+use super::policies::Command;
 use super::settings::{self, Settings};
 use super::{
-    Body, Catalog, FileFinding, FilePolicy, Function, Lookup, Published, Table, Types, functions, locale,
-    policies, tables, types,
+    Body, Catalog, FileFinding, FilePolicy, Function, Lookup, Published, Table, Types, channels, functions,
+    locale, policies, tables, types,
 };
 use crate::postgres::{ErrorKind, SqlError};
 
@@ -219,19 +221,18 @@ impl Loader {
         } else {
             &nothing
         };
-        let mut published = tables::published(&transaction, publication).await?;
-        policies::read(&transaction, &mut published).await?;
+        let mut roots = Roots::read(&transaction, publication).await?;
         let applied = files::apply(
             &transaction,
             &self.files,
             &known.usings,
             &settings,
-            &mut published,
+            roots.readable(),
         )
         .await?;
         let mut reached = Reached::default();
-        reached.follow(&transaction, &published, &settings, known).await?;
-        let types = reached.types(&transaction, &published).await?;
+        reached.follow(&transaction, &roots, &settings, known).await?;
+        let types = reached.types(&transaction, &roots).await?;
         let collation = locale::read(&transaction).await?;
         transaction.commit().await.map_err(&doing)?;
         let shared =
@@ -240,7 +241,7 @@ impl Loader {
             settings,
             roles,
             catalog: Catalog {
-                tables: shared(published)
+                tables: shared(roots.published)
                     .map(|(_, table)| (table.name.clone(), table))
                     .collect(),
                 types: Arc::new(types),
@@ -252,7 +253,7 @@ impl Loader {
                     .collect(),
                 lookups: reached.lookups,
                 collation,
-                channels: None,
+                channels: roots.channels.into_channels(),
             },
             files: applied.findings,
             bodies: reached.sources,
@@ -264,6 +265,31 @@ impl Loader {
 /// Codes of a name or oid that was dropped while it was being read (`XX000` is "cache lookup failed").
 fn vanished(error: &SqlError) -> bool {
     matches!(error.sqlstate(), Some("XX000" | "42P01" | "42703" | "42704"))
+}
+
+/// The tables that rows and channels are judged by.
+struct Roots {
+    published: HashMap<u32, Table>,
+    channels: Sides,
+}
+
+impl Roots {
+    async fn read(transaction: &Transaction<'_>, publication: &str) -> Result<Self, SqlError> {
+        let mut published = tables::published(transaction, publication).await?;
+        policies::read(transaction, &mut published, Command::Select).await?;
+        let channels = channels::read(transaction).await?;
+        Ok(Self { published, channels })
+    }
+
+    fn tables(&self) -> impl Iterator<Item = &Table> {
+        let channels = self.channels.read.values().chain(self.channels.write.values());
+        self.published.values().chain(channels)
+    }
+
+    /// Those whose policies say what may be seen.
+    fn readable(&mut self) -> impl Iterator<Item = &mut Table> {
+        self.published.values_mut().chain(self.channels.read.values_mut())
+    }
 }
 
 /// What policies reach beside the published tables.
@@ -281,12 +307,13 @@ impl Reached {
     async fn follow(
         &mut self,
         transaction: &Transaction<'_>,
-        published: &HashMap<u32, Table>,
+        roots: &Roots,
         settings: &Settings,
         known: &Known,
     ) -> Result<(), SqlError> {
-        let (mut relations, mut functions) = reads(published.values());
-        let mut seen: (HashSet<u32>, HashSet<u32>) = (published.keys().copied().collect(), HashSet::new());
+        let (mut relations, mut functions) = reads(roots.tables());
+        let published = roots.published.keys().copied();
+        let mut seen: (HashSet<u32>, HashSet<u32>) = (published.collect(), HashSet::new());
         for _ in 0..DEPTH {
             relations.retain(|oid| seen.0.insert(*oid));
             functions.retain(|oid| seen.1.insert(*oid));
@@ -294,7 +321,7 @@ impl Reached {
                 break;
             }
             let mut tables = tables::others(transaction, &relations).await?;
-            policies::read(transaction, &mut tables).await?;
+            policies::read(transaction, &mut tables, Command::Select).await?;
             let found = functions::read(transaction, &functions, &settings.path).await?;
             (relations, functions) = reads(tables.values());
             self.others.extend(tables);
@@ -317,13 +344,9 @@ impl Reached {
         Ok(())
     }
 
-    async fn types(
-        &self,
-        transaction: &Transaction<'_>,
-        published: &HashMap<u32, Table>,
-    ) -> Result<Types, SqlError> {
-        let columns = published
-            .values()
+    async fn types(&self, transaction: &Transaction<'_>, roots: &Roots) -> Result<Types, SqlError> {
+        let columns = roots
+            .tables()
             .chain(self.others.values())
             .flat_map(|table| table.columns.iter().map(|column| column.type_oid));
         let called = self

@@ -4,6 +4,7 @@
 mod access;
 mod body;
 mod callable;
+mod channels;
 mod files;
 mod functions;
 mod load;
@@ -156,7 +157,7 @@ pub struct Table {
     pub force_rls: bool,
     /// Which actions the publication publishes.
     pub published: Published,
-    /// SELECT and ALL policies, ordered by name.
+    /// SELECT and ALL policies, ordered by name (of [`Channels::write`] those for INSERT and ALL).
     pub policies: Vec<Policy>,
     /// Policies from files, in their order. They apply where row-level security is off, too.
     pub file_policies: Vec<Policy>,
@@ -220,7 +221,7 @@ pub struct Column {
     pub not_null: bool,
 }
 
-/// One row-level policy that applies to SELECT (declared FOR SELECT or FOR ALL).
+/// One row-level policy that applies to SELECT (declared FOR SELECT or FOR ALL), or to INSERT, see [`Channels::write`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// `pg_policy.polname`.
@@ -306,16 +307,18 @@ pub struct RoleAccess {
 /// What one role may do with the table that private channels are authorised by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelAccess {
-    /// SELECT, on [`Channels::read`].
+    /// SELECT, on [`Channels::read`]. No row unless [`Channels::SELECTED`] are granted.
     pub read: Access,
-    /// INSERT, on [`Channels::write`]: its `columns` are the INSERT privilege.
+    /// INSERT, on [`Channels::write`]: its `columns` are the INSERT privilege. No row unless [`Channels::INSERTED`] are
+    /// granted.
     pub write: Access,
 }
 
 /// What one role may read of one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
-    /// SELECT privilege per entry of `Table::columns` (all false where the role lacks USAGE on the schema).
+    /// SELECT privilege (or INSERT, see [`ChannelAccess::write`]) per entry of `Table::columns`: all false where the role
+    /// lacks USAGE on the schema.
     pub columns: Vec<bool>,
     /// How rows are restricted.
     pub rows: RowAccess,
@@ -379,7 +382,27 @@ impl<'a> Restriction<'a> {
     }
 }
 
+impl Channels {
+    /// Columns that must be granted for reading.
+    pub const SELECTED: &[&str] = &["id"];
+    /// Columns that must be granted for writing: what a message says of itself.
+    pub const INSERTED: &[&str] = &["topic", "extension", "private"];
+
+    /// Both.
+    pub fn sides(&self) -> [&Arc<Table>; 2] {
+        [&self.read, &self.write]
+    }
+}
+
 impl Access {
+    /// Whether all these columns are there and granted.
+    pub fn grants(&self, table: &Table, columns: &[&str]) -> bool {
+        columns.iter().all(|name| {
+            let granted = table.column(name).and_then(|i| self.columns.get(i));
+            granted == Some(&true)
+        })
+    }
+
     /// What restricts the rows of the table: row-level security, then policy files. A row must pass all of it.
     pub fn restrictions<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = Restriction<'a>> {
         [

@@ -8,20 +8,41 @@ use super::whole_row::mentions_whole_row;
 use super::{Policy, Table};
 use crate::postgres::SqlError;
 
-/// Reads the policies for SELECT of these tables into them.
+/// What is done to a row that policies are asked about.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Command {
+    /// By USING of the policies FOR SELECT and FOR ALL.
+    Select,
+    /// By WITH CHECK of the policies FOR INSERT and FOR ALL, or USING of one FOR ALL that has no other (`QUAL_FOR_WCO`
+    /// of `add_with_check_options`, which passes over a policy without either).
+    Insert,
+}
+
+impl Command {
+    /// `pg_policy.polcmd`
+    fn code(self) -> &'static str {
+        match self {
+            Self::Select => "r",
+            Self::Insert => "a",
+        }
+    }
+}
+
+/// Reads the policies for a command on these tables into them.
 ///
 /// What subqueries read is taken from the expression's tree as well: `pg_depend` is silent about the system's catalogs.
 pub(super) async fn read(
     transaction: &Transaction<'_>,
     tables: &mut HashMap<u32, Table>,
+    command: Command,
 ) -> Result<(), SqlError> {
     let doing = SqlError::during("reading the row-level policies");
     let oids: Vec<u32> = tables.keys().copied().collect();
     let rows = transaction
         .query(
             "SELECT p.polrelid, p.polname::text AS name, p.polpermissive, p.polroles,
-                    pg_catalog.pg_get_expr(p.polqual, p.polrelid) AS using,
-                    p.polqual IS NOT NULL AS has_using,
+                    pg_catalog.pg_get_expr(e.tree, p.polrelid) AS using,
+                    e.tree IS NOT NULL AS has_using,
                     ARRAY(SELECT DISTINCT d.refobjsubid
                             FROM pg_catalog.pg_depend d
                            WHERE d.classid = 'pg_catalog.pg_policy'::regclass AND d.objid = p.oid
@@ -34,7 +55,7 @@ pub(super) async fn read(
                              AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> p.polrelid
                           UNION
                           SELECT found[1]::oid
-                            FROM pg_catalog.regexp_matches(p.polqual::text, ':relid (\\d+)', 'g') AS found
+                            FROM pg_catalog.regexp_matches(e.tree::text, ':relid (\\d+)', 'g') AS found
                            WHERE found[1] <> '0'
                            ORDER BY 1) AS relations,
                     ARRAY(SELECT DISTINCT f.oid
@@ -47,9 +68,12 @@ pub(super) async fn read(
                FROM pg_catalog.pg_policy p
                JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-              WHERE p.polrelid = ANY ($1::oid[]) AND p.polcmd IN ('r', '*')
+              CROSS JOIN LATERAL (
+                  SELECT CASE WHEN $2::text = 'a' THEN coalesce(p.polwithcheck, p.polqual) ELSE p.polqual END AS tree
+              ) e
+              WHERE p.polrelid = ANY ($1::oid[]) AND p.polcmd::text IN ($2::text, '*')
               ORDER BY p.polrelid, p.polname",
-            &[&oids],
+            &[&oids, &command.code()],
         )
         .await
         .map_err(&doing)?;

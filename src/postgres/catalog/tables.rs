@@ -29,12 +29,7 @@ pub(super) async fn published(
           WHERE p.pubname = $1::text"
     );
     let rows = transaction.query(&sql, &[&publication]).await.map_err(&doing)?;
-    let tables = rows
-        .iter()
-        .map(|row| table(row).map(|table| (table.oid, table)))
-        .collect::<Result<_, _>>()
-        .map_err(doing)?;
-    with_details(transaction, tables).await
+    with_details(transaction, &rows, doing).await
 }
 
 /// Reads relations by oid, whatever they are; what is no relation, or gone, is left out.
@@ -50,18 +45,38 @@ pub(super) async fn others(
           WHERE c.oid = ANY ($1::oid[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')"
     );
     let rows = transaction.query(&sql, &[&oids]).await.map_err(&doing)?;
-    let tables = rows
-        .iter()
-        .map(|row| table(row).map(|table| (table.oid, table)))
-        .collect::<Result<_, _>>()
-        .map_err(doing)?;
-    with_details(transaction, tables).await
+    with_details(transaction, &rows, doing).await
+}
+
+/// Reads an ordinary or partitioned table by its name; nothing if there is none.
+pub(super) async fn named(
+    transaction: &Transaction<'_>,
+    name: &TableName,
+) -> Result<HashMap<u32, Table>, SqlError> {
+    let doing = SqlError::during("reading a table");
+    let sql = format!(
+        "SELECT {FIELDS}, false AS pubinsert, false AS pubupdate, false AS pubdelete
+           FROM pg_catalog.pg_class c
+           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+          WHERE n.nspname::text = $1 AND c.relname::text = $2 AND c.relkind IN ('r', 'p')"
+    );
+    let rows = transaction
+        .query(&sql, &[&&*name.schema, &&*name.table])
+        .await
+        .map_err(&doing)?;
+    with_details(transaction, &rows, doing).await
 }
 
 async fn with_details(
     transaction: &Transaction<'_>,
-    mut tables: HashMap<u32, Table>,
+    rows: &[Row],
+    doing: impl Fn(tokio_postgres::Error) -> SqlError,
 ) -> Result<HashMap<u32, Table>, SqlError> {
+    let mut tables: HashMap<u32, Table> = rows
+        .iter()
+        .map(|row| table(row).map(|table| (table.oid, table)))
+        .collect::<Result<_, _>>()
+        .map_err(doing)?;
     let oids: Vec<u32> = tables.keys().copied().collect();
     read_columns(transaction, &oids, &mut tables).await?;
     read_storage(transaction, &oids, &mut tables).await?;

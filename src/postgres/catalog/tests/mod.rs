@@ -2,6 +2,7 @@
 
 mod access;
 mod announcements;
+mod channels;
 mod files;
 mod load;
 mod loader;

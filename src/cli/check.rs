@@ -3,6 +3,7 @@
 //! It changes nothing: the one thing it creates is a temporary replication slot, to see that the output plugin loads,
 //! and that is gone before the next line is written.
 
+mod channels;
 mod database;
 mod files;
 mod report;

@@ -1,4 +1,4 @@
-//! Every policy of every published table, for people and for tools.
+//! Every policy of every published table and on private channels, for people and for tools.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -8,13 +8,26 @@ use tokio_postgres::Client;
 
 use super::Program;
 use crate::postgres::SqlError;
-use crate::postgres::catalog::{Access, Catalog, Policy, RowAccess, Table};
+use crate::postgres::catalog::{Access, Catalog, Channels, Policy, RowAccess, Table};
 
 /// The published tables by name, each with its policies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Listing {
     /// The tables.
     pub tables: Vec<TableListing>,
+    /// Who may use private channels, if the table is there that says so.
+    pub channels: Option<ChannelListing>,
+}
+
+/// The policies on `realtime.messages`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChannelListing {
+    /// Row-level security is enabled.
+    pub row_level_security: bool,
+    /// Who may join and listen: for SELECT, by USING. Those of files narrow it.
+    pub read: Vec<PolicyListing>,
+    /// Who may send: for INSERT, by WITH CHECK.
+    pub write: Vec<PolicyListing>,
 }
 
 /// One table.
@@ -41,7 +54,7 @@ pub struct PolicyListing {
     pub permissive: bool,
     /// Names of the roles it is for; `public` is everybody.
     pub roles: Vec<String>,
-    /// Its expression, as Postgres prints it.
+    /// Its expression, as Postgres prints it (of one for INSERT, WITH CHECK).
     pub using: Option<String>,
     /// How it is judged, for a role that may call every function: `compiled`, or `asks Postgres` and why.
     pub judged: String,
@@ -57,9 +70,11 @@ pub async fn read(client: &Client, catalog: &Catalog) -> Result<Listing, SqlErro
         let all = table.policies.iter().chain(&table.file_policies);
         all.cloned().collect()
     };
+    let channels = catalog.channels.iter().flat_map(Channels::sides);
     let oids: Vec<u32> = catalog
         .tables
         .values()
+        .chain(channels)
         .flat_map(|table| policies(table))
         .flat_map(|policy| policy.roles)
         .collect();
@@ -90,34 +105,69 @@ impl Listing {
                 policies: of(table, catalog, roles),
             })
             .collect();
-        Self { tables }
+        let channels = catalog.channels.as_ref().map(|channels| ChannelListing {
+            row_level_security: channels.read.rls,
+            read: of(&channels.read, catalog, roles),
+            write: of(&channels.write, catalog, roles),
+        });
+        Self { tables, channels }
     }
 
     /// For a terminal, with a line break at its end.
     pub fn render(&self) -> String {
         let mut text = String::new();
         for table in &self.tables {
-            let security = if table.row_level_security { "on" } else { "off" };
-            let count = match table.policies.len() {
-                1 => "1 policy".to_owned(),
-                n => format!("{n} policies"),
-            };
             // Writing to a String does not fail.
             let _ = writeln!(
                 text,
-                "{}.{}  row security {security}, {count}",
-                table.schema, table.table
+                "{}.{}  row security {}, {}",
+                table.schema,
+                table.table,
+                on(table.row_level_security),
+                count(&table.policies)
             );
             for policy in &table.policies {
-                policy.render(&mut text);
+                policy.render("using", &mut text);
             }
+        }
+        if let Some(channels) = &self.channels {
+            channels.render(&mut text);
         }
         text
     }
 }
 
-impl PolicyListing {
+impl ChannelListing {
     fn render(&self, text: &mut String) {
+        let _ = writeln!(
+            text,
+            "private channels (realtime.messages)  row security {}, {} for reading, {} for writing",
+            on(self.row_level_security),
+            count(&self.read),
+            count(&self.write)
+        );
+        for policy in &self.read {
+            policy.render("read using", text);
+        }
+        for policy in &self.write {
+            policy.render("write with check", text);
+        }
+    }
+}
+
+fn on(row_level_security: bool) -> &'static str {
+    if row_level_security { "on" } else { "off" }
+}
+
+fn count(policies: &[PolicyListing]) -> String {
+    match policies.len() {
+        1 => "1 policy".to_owned(),
+        n => format!("{n} policies"),
+    }
+}
+
+impl PolicyListing {
+    fn render(&self, clause: &str, text: &mut String) {
         let Self {
             name, source, judged, ..
         } = self;
@@ -129,10 +179,10 @@ impl PolicyListing {
         let using = self
             .using
             .as_deref()
-            .unwrap_or("nothing: it lets no row through and restricts none");
+            .unwrap_or("nothing: it lets nothing through and restricts nothing");
         let using = using.split_whitespace().collect::<Vec<_>>().join(" ");
         let _ = writeln!(text, "  {name} ({source}, {kind}, to {})", self.roles.join(", "));
-        let _ = writeln!(text, "    using {using}");
+        let _ = writeln!(text, "    {clause} {using}");
         let _ = writeln!(text, "    {judged}");
     }
 }

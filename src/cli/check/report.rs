@@ -7,6 +7,8 @@ pub struct Report {
     pub lines: Vec<Line>,
     /// The published tables, by name.
     pub tables: Vec<TableView>,
+    /// What the policies on private channels say, if the table is there that they are on.
+    pub channels: Option<TableView>,
 }
 
 /// One finding.
@@ -132,7 +134,7 @@ impl Report {
                 let _ = writeln!(text, "      {:width$}  run: {step}", "");
             }
         }
-        for table in &self.tables {
+        for table in self.tables.iter().chain(&self.channels) {
             let _ = writeln!(text, "\n{}  {}", table.name, table.traits);
             let width = table
                 .roles

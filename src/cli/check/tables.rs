@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 
 use super::report::{RoleView, TableView};
-use super::{CheckOptions, Level, Report};
+use super::{CheckOptions, Level, Report, channels};
 use crate::policy::listing;
 use crate::postgres::catalog::{self, Access, Policy, ReplicaIdentity, RoleAccess, RowAccess, Table};
 use crate::postgres::{SqlError, quote_identifier, quote_table};
@@ -65,6 +65,10 @@ pub(super) async fn views(
                 })
                 .collect(),
         });
+    }
+    if let (Some(channels), Some(listed)) = (&catalog.channels, listing.channels) {
+        channels::judge(channels, &roles, options, report);
+        report.channels = Some(channels::view(channels, listed, &roles));
     }
     Ok(())
 }
@@ -185,7 +189,7 @@ fn sees(table: &Table, access: &Access) -> String {
     text
 }
 
-fn rows(policies: &[Policy], rows: &RowAccess) -> String {
+pub(super) fn rows(policies: &[Policy], rows: &RowAccess) -> String {
     let (permissive, restrictive) = match rows {
         RowAccess::Unrestricted => return "all rows".to_owned(),
         RowAccess::Policies { permissive, .. } if permissive.is_empty() => {

@@ -62,7 +62,10 @@ async fn a_database_in_order() {
            CREATE POLICY small ON "My todos" AS RESTRICTIVE FOR SELECT TO authenticated USING (id < 9);
            CREATE TABLE open (v text);
            GRANT SELECT ON open TO anon;
-           ALTER PUBLICATION supabase_realtime ADD TABLE "My todos", open;"#,
+           ALTER PUBLICATION supabase_realtime ADD TABLE "My todos", open;
+           CREATE POLICY listen ON realtime.messages FOR SELECT TO authenticated USING (realtime.topic() = auth.email());
+           CREATE POLICY send ON realtime.messages FOR INSERT TO authenticated WITH CHECK (lower(extension) = event);
+           REVOKE INSERT ON realtime.messages FROM anon;"#,
     )
     .await
     .expect("tables");
@@ -129,9 +132,30 @@ async fn a_database_in_order() {
         text.contains("public.My todos  key (id), replica identity default, row security on"),
         "{text}"
     );
-    for line in ["  policy own: compiled\n", "  policy small: compiled\n"] {
+    for line in [
+        "  policy own: compiled\n",
+        "  policy small: compiled\n",
+        "\nprivate channels  by realtime.messages, row security on\n",
+        "  authenticated  reads rows by 1 policy (listen); writes rows by 1 policy (send)\n",
+        "  anon           reads no rows: no policy lets it; writes nothing: it may not insert\n",
+        "  service_role   reads all rows; writes all rows\n",
+        "  policy listen for reading: compiled\n",
+        "  policy send for writing: compiled\n",
+    ] {
         assert!(text.contains(line), "{line}: {text}");
     }
+
+    db.batch_execute("ALTER TABLE realtime.messages DISABLE ROW LEVEL SECURITY")
+        .await
+        .expect("a change");
+    let report = check(&cluster.settings(&name), |o| o.slot.clone_from(&slot)).await;
+    expect(
+        &report,
+        Level::Warning,
+        "private channels",
+        "is open to anon and authenticated",
+        "ALTER TABLE \"realtime\".\"messages\" ENABLE ROW LEVEL SECURITY",
+    );
 
     // Our slot, made and free; then one that is somebody else's.
     db.batch_execute(&format!(

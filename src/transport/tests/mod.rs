@@ -84,7 +84,10 @@ impl RowFeed for FakeFeed {
     }
 
     fn policies(&self) -> Pending<Result<Listing, SubscribeError>> {
-        Box::pin(std::future::ready(Ok(Listing { tables: Vec::new() })))
+        Box::pin(std::future::ready(Ok(Listing {
+            tables: Vec::new(),
+            channels: None,
+        })))
     }
 
     fn stream(&self) -> watch::Receiver<StreamState> {

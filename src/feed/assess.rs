@@ -382,7 +382,7 @@ impl<'a> Assessor<'a> {
             access,
             table: case.table,
             row,
-            transaction: case.transaction,
+            transaction: Some(case.transaction),
             residual,
         });
         self.questions.len() - 1

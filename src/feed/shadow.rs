@@ -46,7 +46,7 @@ impl Sample {
             access: &self.class.rule.access,
             table: &self.table,
             row: &self.row,
-            transaction: &self.transaction,
+            transaction: Some(&self.transaction),
             residual: Vec::new(),
         }
     }

@@ -166,7 +166,7 @@ impl Judge {
         }
         let mut writers: Vec<i64> = asked
             .iter()
-            .map(|(question, _)| question.transaction.xid.into())
+            .filter_map(|(question, _)| Some(question.transaction?.xid.into()))
             .collect();
         writers.dedup();
         let batch = Batch {

@@ -16,8 +16,9 @@ pub struct Question<'a> {
     pub table: &'a Table,
     /// The row version from the WAL: the one that will be sent.
     pub row: &'a Row,
-    /// The transaction that wrote it: what a policy reads beside the row is read after it.
-    pub transaction: &'a Transaction,
+    /// The transaction that wrote it: what a policy reads beside the row is read after it. `None` for a row that nobody
+    /// wrote.
+    pub transaction: Option<&'a Transaction>,
     /// Filter conditions that only Postgres can evaluate.
     pub residual: Vec<&'a Condition>,
 }

@@ -51,7 +51,7 @@ pub async fn answers(engine: &Engine, known: &Known<'_>, faulty: bool) -> Vec<Ve
                 access,
                 table: known.table,
                 row,
-                transaction: &transaction,
+                transaction: Some(&transaction),
                 residual: Vec::new(),
             });
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::auth::Claims;
-use crate::change::{Lsn, Row, TableName, Transaction};
+use crate::change::{Row, TableName};
 use crate::cli::Failure;
 use crate::config::Config;
 use crate::policy::{Compiled, Question, Rehearsal, Unsaid, Verdict};
@@ -227,20 +227,13 @@ pub(super) async fn compiled(
     compiled.map_err(|error| error.to_string())
 }
 
-/// Nobody wrote the row, so nothing has to be waited for.
-const NOBODY: Transaction = Transaction {
-    xid: 0,
-    end_lsn: Lsn(0),
-    commit_micros: 0,
-};
-
 fn question<'a>(pair: &'a Pair<'_>, access: &'a Access) -> Question<'a> {
     Question {
         claims: &pair.claims,
         access,
         table: pair.table,
         row: &pair.row,
-        transaction: &NOBODY,
+        transaction: None,
         residual: Vec::new(),
     }
 }

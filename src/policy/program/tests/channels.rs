@@ -11,7 +11,7 @@ use tokio_postgres::types::Json;
 use super::channel_forms::{FORMS, SCHEMA, TOGETHER};
 use super::postgres::{ALICE, BOB, Row, Seen, installed, now, readers};
 use crate::auth::{Claims, Scope};
-use crate::change::{self, Layout, LayoutColumn, Lsn, RowBuilder};
+use crate::change::{self, Layout, LayoutColumn, RowBuilder};
 use crate::expression::{Datum, Relation, Stop, Ty};
 use crate::policy::program::{Judged, Program};
 use crate::policy::relation::{RelationQuery, RelationRequest};
@@ -369,11 +369,6 @@ impl Channels {
         catalog: &Catalog,
     ) -> Vec<Verdict> {
         let seekers = seekers();
-        let of_nobody = change::Transaction {
-            xid: 0,
-            end_lsn: Lsn(0),
-            commit_micros: 0,
-        };
         let mut rows = Vec::new();
         for seeker in &seekers {
             let topic = &seeker.scope.as_ref().expect("a scope").topic;
@@ -388,7 +383,7 @@ impl Channels {
                 access: access(&claims.role),
                 table,
                 row,
-                transaction: &of_nobody,
+                transaction: None,
                 residual: Vec::new(),
             })
             .collect();

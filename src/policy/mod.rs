@@ -28,12 +28,13 @@ pub use rehearsal::{Compiled, Rehearsal, RehearsalError, Unsaid};
 pub use relation::{ParamKey, Probe, RelationQuery, RelationRequest};
 pub use relations::{Clock, Moment, RelationId, RelationReader, Relations};
 pub use rights::Rights;
-pub use rules::{Rule, Rules};
+pub use rules::{Rule, Rules, Side};
 pub use shadow::{Comparison, Shadow, compare};
 pub use trace::Step;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::postgres::catalog::Types;
 use crate::telemetry::Metrics;
@@ -88,6 +89,16 @@ impl Engine {
             pause: settings.quarantine,
         };
         Relations::new(bounds, Arc::clone(&self.metrics))
+    }
+
+    /// Longest time of one round trip to Postgres.
+    pub fn timeout(&self) -> Duration {
+        self.judge.settings.timeout
+    }
+
+    /// As [`Engine::decide`], about rows that nobody wrote: they are not among the verdicts that are counted.
+    pub async fn consult(&self, questions: &[Question<'_>], types: &Types) -> Vec<Verdict> {
+        judge::decide(&self.judge, questions, types).await
     }
 
     /// One verdict per question, in order. Never fails as a whole.

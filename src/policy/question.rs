@@ -61,3 +61,14 @@ pub enum Failure {
     #[error("the database could not be asked: {0}")]
     Unavailable(String),
 }
+
+/// Classes of SQLSTATE that say something about the moment, not about the row: lost connections, deadlocks, resources,
+/// limits, locks, operators, the system, and errors inside Postgres (manual, "PostgreSQL Error Codes").
+const OF_THE_MOMENT: [&str; 8] = ["08", "40", "53", "54", "55", "57", "58", "XX"];
+
+impl Failure {
+    /// Whether an SQLSTATE says nothing about what was judged.
+    pub fn is_of_the_moment(code: &str) -> bool {
+        OF_THE_MOMENT.iter().any(|class| code.starts_with(class))
+    }
+}

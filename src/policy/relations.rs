@@ -41,7 +41,7 @@ pub(super) struct Bounds {
     pub(super) pause: Duration,
 }
 
-/// Every relation that somebody holds. Owned by the pump; nothing in here is locked.
+/// Every relation that somebody holds. Has one owner, the pump for rows; nothing in here is locked.
 #[derive(Debug)]
 pub struct Relations {
     bounds: Bounds,
@@ -62,6 +62,8 @@ pub struct Relations {
     /// Counts what was taken in.
     readings: u64,
     marks: Marks,
+    /// Its part of the gauges: relations and rows.
+    counted: (i64, i64),
 }
 
 #[derive(Debug)]
@@ -119,6 +121,7 @@ impl Relations {
             rows: 0,
             readings: 0,
             marks: Marks::default(),
+            counted: (0, 0),
         }
     }
 
@@ -239,6 +242,21 @@ impl Relations {
         for id in ids {
             self.mark(id);
         }
+    }
+
+    /// Has one read again.
+    pub fn outdate(&mut self, id: RelationId) {
+        self.mark(id);
+    }
+
+    /// Whether it is to be read.
+    pub fn is_stale(&self, id: RelationId) -> bool {
+        self.stale.contains(&id)
+    }
+
+    /// Readings from now on come after all that was marked, by this moment, in the store that it is of.
+    pub fn follow(&mut self, moment: &Moment) {
+        self.marks.follow(moment);
     }
 
     /// The stream does not continue where it was: everything is out of date, and transactions of before may be unknown
@@ -380,10 +398,13 @@ impl Relations {
         changed
     }
 
-    fn count(&self) {
+    /// There is more than one store.
+    fn count(&mut self) {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.metrics.relations.set(count(self.held.len()));
-        self.metrics.relation_rows.set(count(self.rows));
+        let now = (count(self.held.len()), count(self.rows));
+        let before = std::mem::replace(&mut self.counted, now);
+        self.metrics.relations.inc_by(now.0 - before.0);
+        self.metrics.relation_rows.inc_by(now.1 - before.1);
     }
 }
 

@@ -25,8 +25,17 @@ pub struct Rules {
     made: Mutex<Made>,
 }
 
-/// By table and role.
-type Made = HashMap<(u32, Arc<str>), Arc<Rule>>;
+/// Which policies of `realtime.messages` are meant ([`Catalog::channels`]): the table is there twice, under one oid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Those for SELECT.
+    Read,
+    /// Those for INSERT.
+    Write,
+}
+
+/// By table and role, and by the side where the table is that of private channels.
+type Made = HashMap<(u32, Option<Side>, Arc<str>), Arc<Rule>>;
 
 impl Rules {
     /// None made yet. Unless `in_memory`, Postgres is asked about every row that policies restrict.
@@ -45,27 +54,55 @@ impl Rules {
         access: &RoleAccess,
         catalog: &Catalog,
     ) -> Option<Arc<Rule>> {
+        let on = access.tables.get(&table.oid)?;
+        Some(self.made((table, None), role, (on, access), catalog))
+    }
+
+    /// What a role may do with a side of `realtime.messages`; `None` where there is no such table, or none that the
+    /// role's access knows.
+    pub fn channel(
+        &self,
+        side: Side,
+        role: &Arc<str>,
+        access: &RoleAccess,
+        catalog: &Catalog,
+    ) -> Option<(Arc<Table>, Arc<Rule>)> {
+        let (tables, on) = (catalog.channels.as_ref()?, access.channels.as_ref()?);
+        let (table, on) = match side {
+            Side::Read => (&tables.read, &on.read),
+            Side::Write => (&tables.write, &on.write),
+        };
+        let rule = self.made((table, Some(side)), role, (on, access), catalog);
+        Some((Arc::clone(table), rule))
+    }
+
+    fn made(
+        &self,
+        (table, side): (&Table, Option<Side>),
+        role: &Arc<str>,
+        (on, access): (&Access, &RoleAccess),
+        catalog: &Catalog,
+    ) -> Arc<Rule> {
+        let key = (table.oid, side, Arc::clone(role));
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(rule) = made.get(&(table.oid, Arc::clone(role))) {
-            return Some(Arc::clone(rule));
+        if let Some(rule) = made.get(&key) {
+            return Arc::clone(rule);
         }
-        let callable = &access.functions;
-        let access = access.tables.get(&table.oid)?.clone();
-        let mut program = Program::new(table, &access, callable, catalog);
+        let mut program = Program::new(table, on, &access.functions, catalog);
         if self.always_ask {
             program = program.asking("policy.in_memory is off");
         }
         let rule = Arc::new(Rule {
             role: Arc::clone(role),
             program,
-            access,
+            access: on.clone(),
         });
         for policy in rule.program.policies() {
             if let Judged::Asks(why) = &policy.verdict {
-                tracing::debug!(table = %table.name, %role, policy = policy.name, ?why, "Postgres is asked");
+                tracing::debug!(table = %table.name, ?side, %role, policy = policy.name, ?why, "Postgres is asked");
             }
         }
-        made.insert((table.oid, Arc::clone(role)), Arc::clone(&rule));
-        Some(rule)
+        made.insert(key, Arc::clone(&rule));
+        rule
     }
 }

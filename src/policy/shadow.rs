@@ -28,10 +28,6 @@ pub enum Comparison {
     Failed,
 }
 
-/// Classes of SQLSTATE that say something about the moment, not about the row: lost connections, deadlocks, resources,
-/// limits, locks, operators, the system, and errors inside Postgres (manual, "PostgreSQL Error Codes").
-const OF_THE_MOMENT: [&str; 8] = ["08", "40", "53", "54", "55", "57", "58", "XX"];
-
 /// `insufficient_privilege`. The judge may meet it where the policy itself would not (sql/rowcast/evaluate.sql).
 const REFUSED: &str = "42501";
 
@@ -42,11 +38,7 @@ pub fn compare(memory: &Verdict, postgres: &Verdict) -> Comparison {
         Verdict::Failed(Failure::Timeout | Failure::Unavailable(_)) => Comparison::Failed,
         // The judge wants every column that a policy names, memory only those that matter.
         Verdict::Failed(Failure::MissingColumn(_)) => Comparison::Unjudged,
-        Verdict::Failed(Failure::Raised(code))
-            if OF_THE_MOMENT.iter().any(|class| code.starts_with(class)) =>
-        {
-            Comparison::Failed
-        }
+        Verdict::Failed(Failure::Raised(code)) if Failure::is_of_the_moment(code) => Comparison::Failed,
         _ if shows(memory) == shows(postgres) => Comparison::Agree,
         Verdict::Failed(Failure::Raised(code)) if code == REFUSED => Comparison::Unjudged,
         _ => Comparison::Differ,

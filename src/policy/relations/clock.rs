@@ -86,6 +86,17 @@ impl Marks {
         });
     }
 
+    /// What was marked elsewhere by then may not be visible yet, either.
+    pub(super) fn follow(&mut self, moment: &Moment) {
+        self.clock.advance(|own| {
+            for writer in &moment.writers {
+                if let Err(place) = own.writers.binary_search(writer) {
+                    own.writers.insert(place, *writer);
+                }
+            }
+        });
+    }
+
     /// Transactions that may not be visible yet, and one more.
     pub(super) fn writers(&self, after: Option<u32>) -> Vec<i64> {
         let mut writers = self.clock.now().writers;

@@ -121,6 +121,14 @@ metrics! {
     relation_read_seconds: Histogram = "rowcast_policy_relation_read_seconds", seconds();
     /// Times a change of a table made such a subquery out of date.
     relation_marks: Counter = "rowcast_policy_relation_marks_total", Counter::default();
+    /// Members of private channels whose rights are kept up to date now.
+    channel_members: Gauge = "rowcast_channel_members", Gauge::default();
+    /// Rights on private channels judged, by outcome.
+    channel_verdicts: Family<Label, Counter> = "rowcast_channel_verdicts_total", Family::default();
+    /// Those of them that had been judged before, and were again since something changed or some time had passed.
+    channel_rejudgements: Counter = "rowcast_channel_rejudgements_total", Counter::default();
+    /// Times a member of a private channel turned out to have other rights than before.
+    channel_rights_changed: Counter = "rowcast_channel_rights_changed_total", Counter::default();
     /// Times the catalog (tables, columns, grants, policies) was read.
     catalog_reads: Counter = "rowcast_catalog_reads_total", Counter::default();
     /// Times reading the catalog failed; the previous one stays in force.

@@ -38,6 +38,7 @@ pub use crate::subscription::SubscriberId;
 pub use authority::{AuthorityError, Seeker};
 pub use keeper::CatalogError;
 
+use authority::{Authority, Marks};
 use fence::Fence;
 use keeper::{Keeper, Snapshot};
 use prefetch::Prefetch;
@@ -115,6 +116,8 @@ pub struct Settings {
     pub policies_required: bool,
     /// Policies are decided in memory where that is possible.
     pub in_memory: bool,
+    /// How often the rights on private channels are judged again where nothing says that they changed; zero for never.
+    pub channel_recheck: Duration,
 }
 
 /// See [`Settings::unjudged_deletes`].
@@ -146,6 +149,7 @@ pub struct Feed {
     keeper: Arc<Keeper>,
     fence: Fence,
     prefetch: Prefetch,
+    authority: Authority,
 }
 
 /// Batches of events that may wait for the pump; the stream bounds each batch.
@@ -176,6 +180,10 @@ impl Feed {
             let checking = (shadow.clone(), Arc::clone(&keeper), commands.clone());
             Sampling::start(checking, &metrics, shutdown)
         });
+        let marks = Marks::default();
+        let recheck = settings.channel_recheck;
+        let states = stream.subscribe();
+        let judging = (engine.clone(), Arc::clone(&metrics));
         let pump = Pump::new(pump::Parts {
             settings,
             keeper: Arc::clone(&keeper),
@@ -189,8 +197,20 @@ impl Feed {
             handed_over,
             stream,
             signals: signals.clone(),
+            marks: marks.clone(),
         });
         let prefetch = Prefetch::start(pump.reader(), pump.clock(), shutdown);
+        let (engine, metrics) = judging;
+        let authority = authority::Parts {
+            keeper: Arc::clone(&keeper),
+            engine,
+            clock: pump.clock(),
+            marks,
+            stream: states,
+            recheck,
+            metrics,
+        };
+        let authority = Authority::start(authority, shutdown);
         let stopping = shutdown.clone();
         shutdown.spawn("feed", async move {
             // Whatever it waits for: what was not handed over comes again.
@@ -205,6 +225,7 @@ impl Feed {
             keeper,
             fence,
             prefetch,
+            authority,
         };
         Ok((
             feed,

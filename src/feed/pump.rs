@@ -17,6 +17,7 @@ use crate::postgres::Pool;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use self::held::Held;
+use super::authority::Marks;
 use super::courtesy::Courtesy;
 use super::keeper::{Keeper, Snapshot};
 use super::prefetch::Prefetched;
@@ -83,6 +84,8 @@ pub(super) struct Parts {
     pub(super) handed_over: watch::Sender<Lsn>,
     pub(super) stream: watch::Sender<StreamState>,
     pub(super) signals: Signals,
+    /// Told of all that the pump's own relations are told of.
+    pub(super) marks: Marks,
 }
 
 pub(super) struct Pump {

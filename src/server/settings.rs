@@ -136,6 +136,7 @@ pub(super) fn feed(config: &Config) -> feed::Settings {
         max_in_values: config.limits.in_list_values,
         policies_required: config.policy.required,
         in_memory: config.policy.in_memory,
+        channel_recheck: config.policy.channel_recheck,
         unjudged_deletes: match config.policy.unjudged_deletes {
             config::UnjudgedDeletes::Key => feed::UnjudgedDeletes::Key,
             config::UnjudgedDeletes::Deny => feed::UnjudgedDeletes::Deny,

@@ -100,6 +100,7 @@ impl Pump {
             relations.watch(latest.watched.oids().clone());
             // Their policies may be other ones, and so what they return.
             relations.invalidate_all(None);
+            self.parts.marks.catalog();
             let refused = self
                 .roster
                 .resettle(&self.snapshot, &latest, &self.parts.keeper)
@@ -120,6 +121,7 @@ impl Pump {
             self.count();
         } else if latest.rights != self.snapshot.rights {
             self.roster.relations.invalidate_all(None);
+            self.parts.marks.catalog();
         }
         self.snapshot = latest;
     }

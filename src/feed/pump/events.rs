@@ -106,6 +106,7 @@ impl Pump {
                 self.position = Lsn::default();
                 self.abandon();
                 self.roster.relations.reset();
+                self.parts.marks.reset();
             }
             StreamState::Live => tracing::info!("replication is live"),
             // The stream has logged why.
@@ -139,6 +140,7 @@ impl Pump {
         // Also where the catalog looks as before: a table may have been rewritten, or a function replaced.
         let xid = self.transaction.as_ref().map(|transaction| transaction.xid);
         self.roster.relations.invalidate_all(xid);
+        self.parts.marks.catalog();
     }
 
     async fn read_catalog(&self) -> Result<(), CatalogError> {
@@ -177,6 +179,7 @@ impl Pump {
         {
             self.held.streams = true;
             self.roster.relations.invalidate_all(Some(transaction.xid));
+            self.parts.marks.everything();
         }
         self.flush().await;
     }
@@ -210,6 +213,7 @@ impl Pump {
         for change in changes {
             for table in self.snapshot.watched.tables(&change.table) {
                 self.roster.relations.changed(table, change, xid);
+                self.parts.marks.changed(table, change, xid);
             }
         }
     }

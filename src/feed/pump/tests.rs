@@ -37,6 +37,7 @@ async fn pump() -> (Pump, Connection) {
         catalog_refresh: Duration::from_secs(3600),
         policies_required: false,
         in_memory: true,
+        channel_recheck: Duration::ZERO,
         max_record_bytes: 1 << 20,
         max_in_values: 100,
         unjudged_deletes: UnjudgedDeletes::Key,
@@ -68,6 +69,7 @@ async fn pump() -> (Pump, Connection) {
         handed_over: watch::Sender::new(Lsn(0)),
         stream: watch::Sender::new(StreamState::Starting),
         signals: Signals::default(),
+        marks: Marks::default(),
     });
     (pump, db)
 }

@@ -204,3 +204,21 @@ async fn rooms_come_and_go_under_those_who_speak() {
     drop(member);
     house.close().await;
 }
+
+#[tokio::test]
+async fn who_comes_while_the_last_one_leaves_is_in_the_next_room() {
+    let house = House::new();
+    let registry = &house.rooms.0;
+    let (first, second) = (outbox(), outbox());
+    let (closing, at) = registry.enter(&name("realtime:a"), Seat::new(entry(&first, "a")));
+    assert!(closing.leave(at), "the last one");
+    let member = house.enter("realtime:a", entry(&second, "b"));
+    registry.forget(&closing);
+    assert_eq!(house.rooms.publish(&name("realtime:a"), &said("here")), 1);
+    assert_eq!(
+        (heard(&second), frames(&first)),
+        (vec!["here".to_owned()], vec![])
+    );
+    drop(member);
+    house.close().await;
+}

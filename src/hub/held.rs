@@ -1,4 +1,4 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Frame, Outbox};
 
@@ -7,7 +7,14 @@ use super::{Frame, Outbox};
 /// The reply to a join is one: it goes out when the subscription is live, or when its time is up, whichever is first.
 /// It is queued while the lock is held, so whoever comes second and finds it gone may queue what belongs behind it.
 #[derive(Clone, Debug)]
-pub struct HeldFrame(Arc<Mutex<Option<Held>>>);
+pub struct HeldFrame(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+enum State {
+    Held(Held),
+    Sent,
+    Discarded,
+}
 
 /// A frame and what follows it at once.
 #[derive(Debug)]
@@ -19,7 +26,7 @@ struct Held {
 impl HeldFrame {
     /// Holds a frame.
     pub fn new(frame: Frame) -> Self {
-        Self(Arc::new(Mutex::new(Some(Held {
+        Self(Arc::new(Mutex::new(State::Held(Held {
             frame,
             followers: Vec::new(),
         }))))
@@ -27,8 +34,9 @@ impl HeldFrame {
 
     /// Lets more frames follow it, directly behind it. Returns whether it was still held.
     pub fn append(&self, frames: Vec<Frame>) -> bool {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(held) = held.as_mut() else { return false };
+        let State::Held(held) = &mut *self.lock() else {
+            return false;
+        };
         held.followers.extend(frames);
         true
     }
@@ -36,9 +44,13 @@ impl HeldFrame {
     /// Queues the frame unless it has been sent or discarded. Once this returns it is in front of anything the caller
     /// queues next. Returns whether this call was the one.
     pub fn send(&self, outbox: &Outbox) -> bool {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Held { frame, followers }) = held.take() else {
-            return false;
+        let mut state = self.lock();
+        let Held { frame, followers } = match std::mem::replace(&mut *state, State::Sent) {
+            State::Held(held) => held,
+            before => {
+                *state = before;
+                return false;
+            }
         };
         for frame in std::iter::once(frame).chain(followers) {
             // A full outbox has told its owner; there is nothing to add here.
@@ -49,13 +61,26 @@ impl HeldFrame {
 
     /// Whether nobody has sent or discarded it yet.
     pub fn is_held(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        matches!(*self.lock(), State::Held(_))
+    }
+
+    /// Whether it has been sent: what the caller queues next comes behind it.
+    pub fn was_sent(&self) -> bool {
+        matches!(*self.lock(), State::Sent)
     }
 
     /// Drops the frame. Returns whether it was still held: if so, nobody has sent it or ever will.
     pub fn discard(&self) -> bool {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.take().is_some()
+        let mut state = self.lock();
+        let held = matches!(*state, State::Held(_));
+        if held {
+            *state = State::Discarded;
+        }
+        held
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,8 +128,8 @@ mod tests {
         });
         let held = HeldFrame::new(frame("reply"));
         assert!(held.append(vec![frame("one"), frame("two")]));
-        assert!(held.send(&outbox));
-        assert!(!held.append(vec![frame("late")]));
+        assert!(!held.was_sent() && held.send(&outbox) && held.was_sent());
+        assert!(!held.append(vec![frame("late")]) && !held.discard() && held.was_sent());
         let Some(Drained::Frames(frames)) = outbox.drain().now_or_never() else {
             panic!("nothing queued")
         };
@@ -121,7 +146,7 @@ mod tests {
         assert!(held.is_held());
         assert!(held.discard());
         assert!(!held.is_held() && !held.discard());
-        assert!(!held.send(&outbox));
+        assert!(!held.send(&outbox) && !held.was_sent());
         assert!(outbox.drain().now_or_never().is_none());
     }
 }

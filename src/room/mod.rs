@@ -65,8 +65,7 @@ pub struct Entry {
     pub own: bool,
     /// The key it is present by.
     pub key: Arc<str>,
-    /// The reply to its join: until that has been sent, nothing goes out to it. Whoever discards it has given up the
-    /// member, or ended the lane, before.
+    /// The reply to its join: until that has been sent, nothing goes out to it, and nothing ever if it is discarded.
     pub reply: Option<HeldFrame>,
     /// What is said before [`Member::open`] is kept for it, instead of passed over until the reply is out; what was
     /// replayed to it is not said again. See [`Member::replayed`] for what is read once it is in.

@@ -189,16 +189,17 @@ impl Seat {
         self.put(Frame::Text(frame.into()));
     }
 
-    /// Whether the reply is still to be sent. It is asked until it is out, and never again.
+    /// Whether the reply has not been sent. One that was discarded never will be: nothing goes out then. It is asked until
+    /// it is out, and never again.
     fn is_held(&mut self) -> bool {
         let Gate::Held(reply) = &self.gate else {
             return false;
         };
-        let held = reply.is_held();
-        if !held {
+        let sent = reply.was_sent();
+        if sent {
             self.gate = Gate::Open;
         }
-        held
+        !sent
     }
 
     fn put(&self, frame: Frame) -> Said {

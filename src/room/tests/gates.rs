@@ -33,6 +33,28 @@ async fn before_the_reply_it_is_passed_over() {
 }
 
 #[tokio::test]
+async fn who_is_refused_hears_nothing() {
+    let house = House::new();
+    for keep in [false, true] {
+        let (reply, outbox) = (reply(), outbox());
+        let entry = Entry {
+            wants_state: true,
+            ..if keep {
+                kept(&reply, &outbox, &[])
+            } else {
+                held(&reply, &outbox)
+            }
+        };
+        let _member = house.enter("realtime:a", entry);
+        let other = house.enter("realtime:a", super::entry(&super::outbox(), "b"));
+        assert!(reply.discard());
+        other.publish(&said("secret"));
+        other.track(&payload(&json!({}))).unwrap();
+        assert_eq!(frames(&outbox), []);
+    }
+}
+
+#[tokio::test]
 async fn what_is_kept_comes_behind_what_was_replayed_and_not_again() {
     let house = House::new();
     let (reply, outbox) = (reply(), outbox());

@@ -103,6 +103,10 @@ metrics! {
     present: Gauge = "rowcast_present", Gauge::default();
     /// Changes of presence put into outboxes, once for each member of a room.
     presence_diffs: Counter = "rowcast_presence_diffs_total", Counter::default();
+    /// Broadcasts read from the replication stream (rows of realtime.messages).
+    database_broadcasts: Counter = "rowcast_database_broadcasts_total", Counter::default();
+    /// Partitions of realtime.messages that could not be made or dropped when they should have been.
+    partition_failures: Counter = "rowcast_messages_partition_failures_total", Counter::default();
     /// Verdicts on (row, class of subscribers), by outcome.
     verdicts: Family<Label, Counter> = "rowcast_policy_verdicts_total", Family::default();
     /// Verdicts decided in memory that Postgres was to be asked about as well (policy.shadow_share), by outcome.

@@ -1,6 +1,6 @@
--- The daily partitions of realtime.messages from yesterday to three days from now (UTC), where they are missing.
--- Only where the table is ours: Supabase's own has its partitions from elsewhere. And only where its owner is us or a
--- superuser: what another owner attached to the table would otherwise run with our rights.
+-- The first daily partitions of realtime.messages, from yesterday to three days from now (UTC), where the table is ours; a
+-- running server keeps them from then on, there and elsewhere. Only where its owner is us or a superuser: what another owner
+-- attached to the table could otherwise run with our rights. Looks before it alters, and uses messages_partition.sql.
 DO $$
 DECLARE
     today CONSTANT date := pg_catalog.timezone('UTC', pg_catalog.now())::date;
@@ -15,13 +15,18 @@ BEGIN
         RETURN;
     END IF;
     FOR days IN -1..3 LOOP
-        partition := 'messages_' || pg_catalog.to_char(today + days, 'YYYY_MM_DD');
-        IF pg_catalog.to_regclass('realtime.' || partition) IS NULL THEN
-            EXECUTE pg_catalog.format(
-                'CREATE TABLE realtime.%I PARTITION OF realtime.messages FOR VALUES FROM (%L) TO (%L)',
-                partition, today + days, today + days + 1
-            );
-        END IF;
+        PERFORM pg_temp.rowcast_add_messages_partition(today + days);
+    END LOOP;
+    -- Those of earlier versions could be read by who names them and was granted that.
+    FOR partition IN
+        SELECT c.relname
+          FROM pg_catalog.pg_inherits i
+          JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE i.inhparent = pg_catalog.to_regclass('realtime.messages') AND NOT c.relrowsecurity
+           AND n.nspname = 'realtime' AND c.relname ~ '^messages_\d{4}_\d\d_\d\d$'
+    LOOP
+        EXECUTE pg_catalog.format('ALTER TABLE realtime.%I ENABLE ROW LEVEL SECURITY', partition);
     END LOOP;
 END
 $$;

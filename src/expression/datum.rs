@@ -345,7 +345,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Bytes from pairs of hexadecimal digits.
-pub(super) fn from_hex(digits: &str) -> Option<Vec<u8>> {
+pub fn from_hex(digits: &str) -> Option<Vec<u8>> {
     digits.as_bytes().chunks(2).map(hex_pair).collect()
 }
 

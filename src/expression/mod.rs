@@ -29,7 +29,7 @@ mod ty;
 mod values;
 
 pub use builtin::{Builtin, Call, Collation, Comparable, cast, comparable, function, operator};
-pub use datum::{Array, Datum, Interval, Key, Numeric, compare, equal};
+pub use datum::{Array, Datum, Interval, Key, Numeric, compare, equal, from_hex};
 pub use fold::Phase;
 pub use inet::Inet;
 pub use json::Json;

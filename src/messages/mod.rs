@@ -3,11 +3,20 @@
 //!
 //! Knows the table and Postgres; knows no member and no socket.
 
+mod error;
+pub mod partitions;
+mod row;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use error::MessagesError;
+pub use row::message;
+
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::change::Change;
 use crate::postgres::Pool;
 use crate::protocol::{Broadcast, Content};
 
@@ -42,59 +51,15 @@ pub struct Persist {
     pub ttl: Option<u64>,
 }
 
-/// The table could not be read or written. `Display` is for the log and carries no content.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MessagesError {
-    /// The database does not answer.
-    #[error("the database could not be asked: {0}")]
-    Unavailable(String),
-    /// It took too long.
-    #[error("the database took too long")]
-    Canceled,
-    /// The table is missing, or is not what it should be.
-    #[error("realtime.messages cannot be used: {0}")]
-    Unusable(String),
-    /// There is no partition for now.
-    #[error("realtime.messages has no partition for today")]
-    MissingPartition,
-}
-
-/// What a row that was inserted says; `None` for what is no broadcast (and why goes to the log).
-pub fn message(_change: &Change) -> Option<Message> {
-    None
-}
-
 /// Reads and writes the table. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Messages {
-    _pool: Pool,
+    pool: Pool,
 }
 
 impl Messages {
-    /// On these connections, which log in as whoever may read and write the table.
+    /// On these connections, which log in as whoever may read and write the table, and are not read-only.
     pub fn new(pool: Pool) -> Self {
-        Self { _pool: pool }
-    }
-
-    /// The newest `limit` broadcasts of a private topic since `since_ms` (milliseconds since the Unix epoch), oldest
-    /// first, in the order in which they were inserted.
-    ///
-    /// # Errors
-    /// See [`MessagesError`].
-    pub async fn replay(
-        &self,
-        _topic: &str,
-        _since_ms: i64,
-        _limit: u32,
-    ) -> Result<Vec<Stored>, MessagesError> {
-        Ok(Vec::new())
-    }
-
-    /// Keeps a broadcast; the stream will not send it. Returns the row's id.
-    ///
-    /// # Errors
-    /// See [`MessagesError`].
-    pub async fn persist(&self, _message: &Persist) -> Result<Uuid, MessagesError> {
-        Err(MessagesError::Unusable("not built".to_owned()))
+        Self { pool }
     }
 }

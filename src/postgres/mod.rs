@@ -21,7 +21,7 @@ pub use certificate::tls_server_end_point;
 pub use connect::{Connection, Session, connect};
 pub use error::{ErrorKind, ServerMessage, SqlError};
 pub use identifier::{quote_identifier, quote_table};
-pub use install::{Entry, InstallOptions, InstallReport, Outcome, install, prepare_message_partitions};
+pub use install::{ADD_MESSAGES_PARTITION, Entry, InstallOptions, InstallReport, Outcome, install};
 pub use pool::{Pool, PoolOptions};
 pub use settings::{ConnectSettings, SslMode};
 pub use tls::{Tls, TlsError, server_name};

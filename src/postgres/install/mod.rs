@@ -4,6 +4,7 @@ mod marker;
 mod objects;
 mod report;
 
+pub use objects::ADD_MESSAGES_PARTITION;
 pub use report::{Entry, InstallReport, Outcome};
 
 use std::time::Duration;
@@ -66,18 +67,6 @@ pub async fn install(client: &mut Client, options: &InstallOptions) -> Result<In
         report.entries.extend(entries);
     }
     Ok(report)
-}
-
-/// Adds the daily partitions that `realtime.messages` lacks for yesterday to three days from now, where the table is
-/// ours. To be called at least once in two days, or messages find no place to go.
-///
-/// # Errors
-/// The database did not answer, or the role does not own the table.
-pub async fn prepare_message_partitions(client: &Client) -> Result<(), SqlError> {
-    client
-        .batch_execute(objects::MESSAGES_PARTITIONS)
-        .await
-        .map_err(SqlError::during("adding partitions to realtime.messages"))
 }
 
 async fn install_group(

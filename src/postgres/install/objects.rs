@@ -111,8 +111,16 @@ macro_rules! object {
     };
 }
 
-/// Adds the partitions that `realtime.messages` lacks, where the table is ours.
-pub(super) const MESSAGES_PARTITIONS: &str = include_str!("../../../sql/realtime/messages_partitions.sql");
+/// Adds the columns and first partitions that `realtime.messages` lacks, where the table is ours.
+const MESSAGES_AFTERWARDS: &str = concat!(
+    include_str!("../../../sql/realtime/messages_columns.sql"),
+    include_str!("../../../sql/realtime/messages_partition.sql"),
+    include_str!("../../../sql/realtime/messages_partitions.sql"),
+    "DROP FUNCTION pg_temp.rowcast_add_messages_partition(date);",
+);
+
+/// Makes `pg_temp.rowcast_add_messages_partition(date)`, which adds the partition of one day to `realtime.messages`.
+pub const ADD_MESSAGES_PARTITION: &str = include_str!("../../../sql/realtime/messages_partition.sql");
 
 /// An event trigger whose file is `sql/rowcast/<path>.sql`. An event trigger runs its function with the rights of
 /// whoever changes the catalog, a superuser among them, and a comment that says `rowcast:` proves nothing: so the
@@ -217,8 +225,8 @@ fn auth() -> Group {
 
 fn messages() -> Group {
     Group {
-        title: "the partitions of realtime.messages",
-        afterwards: Some(MESSAGES_PARTITIONS),
+        title: "the columns and partitions of realtime.messages",
+        afterwards: Some(MESSAGES_AFTERWARDS),
         ..group(vec![
             object!(Schema, "realtime", "realtime/schema"),
             object!(Table, "realtime.messages", "realtime/messages"),

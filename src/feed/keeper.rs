@@ -1,6 +1,6 @@
 //! Keeps the catalog and what each role may read: one immutable snapshot at a time, replaced as a whole.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,8 +36,10 @@ pub(super) struct Snapshot {
     pub(super) watched: Arc<Watched>,
     /// What the policies come to.
     pub(super) rules: Arc<Rules>,
-    /// The tables to stream: the published ones, and those that policies read.
+    /// The tables to stream: the published ones, those that policies read, and those that broadcasts are stored in.
     pub(super) streamed: Arc<BTreeSet<TableName>>,
+    /// The tables that broadcasts are stored in: the partitions of `realtime.messages`.
+    pub(super) messages: Arc<HashSet<TableName>>,
 }
 
 impl Snapshot {
@@ -53,9 +55,19 @@ impl Snapshot {
             .map(|table| (table.oid, Arc::clone(table)))
             .collect();
         let watched = Watched::new(&catalog);
-        let streamed = catalog.tables.keys().chain(watched.names()).cloned().collect();
+        let channels = catalog.channels.iter();
+        let messages: HashSet<TableName> = channels
+            .flat_map(|channels| channels.read.stored_in.iter().cloned())
+            .collect();
+        let published = catalog.tables.keys();
+        let streamed = published
+            .chain(watched.names())
+            .chain(&messages)
+            .cloned()
+            .collect();
         Self {
             streamed: Arc::new(streamed),
+            messages: Arc::new(messages),
             watched: Arc::new(watched),
             rules: Arc::new(Rules::new(in_memory)),
             catalog: Arc::new(catalog),

@@ -14,6 +14,8 @@ mod prefetch;
 mod pump;
 mod roster;
 mod shadow;
+#[cfg(test)]
+mod tests;
 mod watched;
 
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::policy::Engine;
 use crate::policy::listing::{self, Listing};
 use crate::protocol::{Binding, Version};
 use crate::replication::Signals;
+use crate::room::Rooms;
 use crate::shutdown::Shutdown;
 use crate::subscription;
 use crate::telemetry::Metrics;
@@ -108,6 +111,8 @@ pub struct Settings {
     pub catalog_refresh: Duration,
     /// A change whose replication message is larger than this loses its large fields (`Error 413`). Bytes.
     pub max_record_bytes: usize,
+    /// A row of `realtime.messages` with a longer payload is not sent. Bytes.
+    pub max_broadcast_bytes: usize,
     /// How many values an `in` list may have.
     pub max_in_values: usize,
     /// What becomes of a DELETE under row-level security whose old row does not carry what the policies read.
@@ -127,6 +132,15 @@ pub enum UnjudgedDeletes {
     Key,
     /// Nobody is told.
     Deny,
+}
+
+/// What the feed speaks into beside the outboxes of its subscribers.
+#[derive(Debug)]
+pub struct Outlets {
+    /// Where broadcasts from the database are said.
+    pub rooms: Rooms,
+    /// Shows the state of the stream.
+    pub stream: watch::Sender<StreamState>,
 }
 
 /// The ends that the replication stream holds.
@@ -156,8 +170,8 @@ pub struct Feed {
 const EVENT_BATCHES: usize = 16;
 
 impl Feed {
-    /// Reads the catalog, with these policy files, and starts the pump; returns the handle and what the replication stream needs. `stream` shows
-    /// the state of that from then on.
+    /// Reads the catalog, with these policy files, and starts the pump; returns the handle and what the replication
+    /// stream needs.
     ///
     /// # Errors
     /// The catalog could not be read, or Postgres refuses some of the policy files.
@@ -166,7 +180,7 @@ impl Feed {
         files: Vec<FilePolicy>,
         pool: Pool,
         engine: Engine,
-        stream: watch::Sender<StreamState>,
+        outlets: Outlets,
         metrics: Arc<Metrics>,
         shutdown: &Shutdown,
     ) -> Result<(Self, StreamEnds), CatalogError> {
@@ -176,6 +190,7 @@ impl Feed {
         let (tables, wanted) = watch::channel(Arc::clone(&keeper.snapshot().streamed));
         let (handed_over, confirmed) = watch::channel(Lsn(0));
         let signals = Signals::default();
+        let Outlets { rooms, stream } = outlets;
         let sampling = engine.shadow().map(|shadow| {
             let checking = (shadow.clone(), Arc::clone(&keeper), commands.clone());
             Sampling::start(checking, &metrics, shutdown)
@@ -188,6 +203,7 @@ impl Feed {
             settings,
             keeper: Arc::clone(&keeper),
             engine,
+            rooms,
             sampling,
             pool: pool.clone(),
             metrics,

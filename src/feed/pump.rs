@@ -3,6 +3,7 @@
 //! Sole owner of the roster, so nothing here is locked. The position is handed over (and so confirmed to the slot)
 //! only when everything before it is in the outboxes.
 
+mod broadcasts;
 mod commands;
 mod events;
 mod held;
@@ -29,6 +30,7 @@ use crate::change::{Event, Lsn, StreamState, TableName, Transaction};
 use crate::hub::{Frame, HeldFrame};
 use crate::policy::{Clock, Engine, RelationReader};
 use crate::replication::Signals;
+use crate::room::Rooms;
 use crate::shutdown::Shutdown;
 use crate::subscription::SubscriberId;
 use crate::telemetry::Metrics;
@@ -75,6 +77,7 @@ pub(super) struct Parts {
     pub(super) settings: Settings,
     pub(super) keeper: Arc<Keeper>,
     pub(super) engine: Engine,
+    pub(super) rooms: Rooms,
     pub(super) sampling: Option<Sampling>,
     pub(super) pool: Pool,
     pub(super) metrics: Arc<Metrics>,

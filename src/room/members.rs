@@ -8,7 +8,7 @@ use super::frames::Frames;
 use super::seat::{Said, Seat};
 use super::telling::{Teller, interval};
 use super::{Hears, RoomName};
-use crate::hub::Frame;
+use crate::hub::{Frame, Lane};
 use crate::presence::{MemberId, Payload, Presence};
 use crate::protocol::{self, Broadcast};
 
@@ -133,6 +133,17 @@ impl Room {
         metrics.broadcast_deliveries.inc_by(sent as u64);
         metrics.broadcasts_dropped.inc_by(dropped);
         sent + kept
+    }
+
+    /// The lanes of those whose outboxes are filling up.
+    pub(super) fn pressed(&self) -> Vec<Lane> {
+        let members = self.lock();
+        members
+            .seats
+            .iter()
+            .filter_map(|(_, seat)| seat.pressed())
+            .cloned()
+            .collect()
     }
 
     pub(super) fn track(self: &Arc<Self>, at: usize, payload: Payload) {

@@ -119,6 +119,11 @@ impl Rooms {
             }
         }
     }
+
+    /// The lanes of those in a room whose outboxes are filling up, so that whoever says much can wait for them.
+    pub fn pressed(&self, name: &RoomName) -> Vec<Lane> {
+        self.0.find(name).map(|room| room.pressed()).unwrap_or_default()
+    }
 }
 
 impl Member {

@@ -71,6 +71,11 @@ pub(super) enum Said {
 }
 
 impl Seat {
+    /// Its lane, if the outbox behind it is filling up.
+    pub(super) fn pressed(&self) -> Option<&Lane> {
+        Some(&self.lane).filter(|lane| lane.outbox().is_pressed())
+    }
+
     pub(super) fn new(entry: Entry) -> Self {
         let gate = match (entry.reply, &entry.replayed) {
             (None, _) => Gate::Open,

@@ -83,7 +83,7 @@ async fn serve(
     let services = Services {
         tokens: Arc::new(Verifier::new(settings::auth(&config))?),
         channels: Arc::new(Channels::new(feed.clone(), messages)),
-        rooms,
+        rooms: rooms.clone(),
         rows: Arc::new(Rows::new(feed, states)),
         metrics: Arc::clone(&metrics),
         shutdown: shutdown.clone(),
@@ -96,6 +96,7 @@ async fn serve(
         connect,
         config,
         policies,
+        rooms,
         stream,
         metrics: Arc::clone(&metrics),
         shutdown: shutdown.clone(),

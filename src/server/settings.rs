@@ -41,6 +41,14 @@ pub(super) fn installer_session(config: &Config) -> Session {
     session
 }
 
+pub(super) fn partitions_session(config: &Config) -> Session {
+    let mut session = Session::new("rowcast_partitions");
+    session.statement_timeout = Some(config.database.statement_timeout);
+    // Whatever the database or the role would look for names in: nothing there takes the place of what is meant.
+    session.settings.push(("search_path".to_owned(), String::new()));
+    session
+}
+
 pub(super) fn install(config: &Config) -> InstallOptions {
     InstallOptions {
         publication: config.replication.publication.clone(),
@@ -133,6 +141,7 @@ pub(super) fn feed(config: &Config) -> feed::Settings {
         publication: config.replication.publication.clone(),
         catalog_refresh: config.database.catalog_interval,
         max_record_bytes: config.limits.record_bytes,
+        max_broadcast_bytes: config.limits.payload_bytes,
         max_in_values: config.limits.in_list_values,
         policies_required: config.policy.required,
         in_memory: config.policy.in_memory,

@@ -9,11 +9,13 @@ use super::policies::{Follower, PolicySet, Reload};
 use super::{ServeError, settings};
 use crate::change::StreamState;
 use crate::config::Config;
-use crate::feed::{CatalogError, Feed, StreamEnds};
+use crate::feed::{CatalogError, Feed, Outlets, StreamEnds};
+use crate::messages::partitions;
 use crate::policy::{Engine, Judge, Shadow};
 use crate::policy_files::Directory;
 use crate::postgres::{self, ConnectSettings, InstallReport, Pool, SqlError};
 use crate::replication::{self, Backoff};
+use crate::room::Rooms;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
 
@@ -24,6 +26,7 @@ pub(super) struct Startup {
     pub(super) catalog_pool: Pool,
     pub(super) judge_pool: Pool,
     pub(super) policies: PolicySet,
+    pub(super) rooms: Rooms,
     pub(super) stream: watch::Sender<StreamState>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) shutdown: Shutdown,
@@ -87,6 +90,7 @@ impl Startup {
                         waited
                     });
                     self.follow(ends);
+                    self.keep_partitions();
                     return Ok(feed);
                 }
                 Err(NotYet::Catalog(CatalogError::PolicyFiles(refused))) => {
@@ -114,6 +118,7 @@ impl Startup {
         if self.config.database.install_objects {
             self.install().await?;
         }
+        self.look_at_partitions().await?;
         let judge = Judge::new(
             self.judge_pool.clone(),
             settings::judge(&self.config),
@@ -130,7 +135,10 @@ impl Startup {
             self.policies.for_catalog(),
             self.catalog_pool.clone(),
             engine,
-            self.stream.clone(),
+            Outlets {
+                rooms: self.rooms.clone(),
+                stream: self.stream.clone(),
+            },
             Arc::clone(&self.metrics),
             &self.shutdown,
         );
@@ -151,6 +159,26 @@ impl Startup {
         }
         self.warn_of_delays(&report);
         Ok(())
+    }
+
+    /// Makes the partitions that broadcasts from the database need now, before the catalog is read: what is there then is
+    /// streamed from the beginning.
+    async fn look_at_partitions(&self) -> Result<(), NotYet> {
+        let session = settings::partitions_session(&self.config);
+        let retention = self.config.database.messages_retention;
+        Ok(partitions::look(&self.connect, &session, retention, &self.metrics).await?)
+    }
+
+    /// Keeps them from now on.
+    fn keep_partitions(&self) {
+        let keeping = partitions::keep(
+            self.connect.clone(),
+            settings::partitions_session(&self.config),
+            self.config.database.messages_retention,
+            Arc::clone(&self.metrics),
+            self.shutdown.clone(),
+        );
+        self.shutdown.spawn("partitions", keeping);
     }
 
     fn warn_of_delays(&self, report: &InstallReport) {

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::auth::Scope;
+use crate::feed::Outlets;
 use crate::feed::{Feed, Settings, UnjudgedDeletes};
 use crate::policy::Judge;
 use crate::postgres::testing::Cluster;
 use crate::postgres::{Connection, InstallOptions, Pool, PoolOptions, Session, install};
 use crate::replication::{self, SlotSettings};
+use crate::room::Rooms;
 
 const ALICE: &str = "a0000000-0000-4000-8000-000000000001";
 const BOB: &str = "b0000000-0000-4000-8000-000000000002";
@@ -113,6 +115,7 @@ impl Rig {
             in_memory: true,
             channel_recheck: with.recheck,
             max_record_bytes: 1 << 20,
+            max_broadcast_bytes: 1 << 20,
             max_in_values: 100,
             unjudged_deletes: UnjudgedDeletes::Key,
         };
@@ -127,7 +130,10 @@ impl Rig {
             Vec::new(),
             pool(2),
             engine,
-            states,
+            Outlets {
+                rooms: Rooms::start(Arc::clone(&metrics), &shutdown),
+                stream: states,
+            },
             Arc::clone(&metrics),
             &shutdown,
         );

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Pump;
+use super::broadcasts::Broadcasts;
 use super::held::Held;
 use crate::change::{Change, Event, Lsn, StreamState, Transaction};
 use crate::feed::assess::Assessor;
@@ -237,8 +238,8 @@ impl Pump {
         }
     }
 
-    /// Takes as many changes as raise a bounded number of questions; returns how many (at least one), and the lanes
-    /// whose outboxes are filling up.
+    /// Takes as many changes as raise a bounded number of questions and broadcasts; returns how many (at least one), and the
+    /// lanes whose outboxes are filling up.
     async fn assess_and_deliver(&self, changes: &[Change], transaction: &Transaction) -> (usize, Vec<Lane>) {
         let mut assessor = Assessor {
             snapshot: &self.snapshot,
@@ -254,11 +255,15 @@ impl Pump {
             known: Vec::new(),
             works: Vec::new(),
         };
+        let mut broadcasts = Broadcasts::default();
         let mut taken = 0;
         for change in changes {
+            if self.snapshot.messages.contains(&change.table) {
+                broadcasts.note(assessor.works.len(), change);
+            }
             assessor.add(change, transaction);
             taken += 1;
-            if assessor.questions.len() >= MAX_QUESTIONS {
+            if assessor.questions.len() >= MAX_QUESTIONS || broadcasts.is_full() {
                 break;
             }
         }
@@ -269,8 +274,9 @@ impl Pump {
             ..
         } = assessor;
         self.parts.engine.count(&known);
+        broadcasts.say(0, self);
         if works.is_empty() {
-            return (taken, Vec::new());
+            return (taken, broadcasts.pressed(self));
         }
         let types = &self.snapshot.catalog.types;
         let verdicts = self.parts.engine.decide(&questions, types).await;
@@ -282,7 +288,8 @@ impl Pump {
         }
         let converted: Converted = wanted.ask(&self.parts.pool, types).await;
         let (mut sent, mut pressed) = (0, HashMap::new());
-        for work in &works {
+        for (delivered, work) in works.iter().enumerate() {
+            broadcasts.say(delivered, self);
             sent += deliver(work, &verdicts, &self.roster, &mut pressed, || {
                 let limit = self.parts.settings.max_record_bytes;
                 Payload::render(
@@ -295,8 +302,10 @@ impl Pump {
                 )
             });
         }
+        broadcasts.say(works.len(), self);
         self.parts.metrics.deliveries.inc_by(sent);
-        (taken, pressed.into_values().collect())
+        let pressed = pressed.into_values().chain(broadcasts.pressed(self));
+        (taken, pressed.collect())
     }
 }
 

@@ -1,3 +1,4 @@
+mod broadcasts;
 mod transactions;
 
 use super::*;
@@ -39,6 +40,7 @@ async fn pump() -> (Pump, Connection) {
         in_memory: true,
         channel_recheck: Duration::ZERO,
         max_record_bytes: 1 << 20,
+        max_broadcast_bytes: 1000,
         max_in_values: 100,
         unjudged_deletes: UnjudgedDeletes::Key,
     };
@@ -60,6 +62,7 @@ async fn pump() -> (Pump, Connection) {
         settings,
         keeper: Arc::new(keeper.expect("a catalog")),
         engine,
+        rooms: Rooms::start(Arc::clone(&metrics), &Shutdown::new()),
         sampling: None,
         pool,
         metrics,

@@ -14,7 +14,7 @@ use crate::policy::{ParamKey, Probe, RelationId, RelationQuery, RelationRequest}
 use crate::postgres::catalog::{self, Catalog};
 
 /// A pump with a live subscriber to `t` where `b = 1`, its lane, and a connection.
-async fn live() -> (Pump, Lane, Connection) {
+pub(super) async fn live() -> (Pump, Lane, Connection) {
     let (mut pump, db) = pump().await;
     let (add, _answered) = checked(&pump).await;
     let lane = add.subscriber.outbox.clone();
@@ -24,7 +24,7 @@ async fn live() -> (Pump, Lane, Connection) {
     (pump, lane, db)
 }
 
-fn row(values: &[(&str, &str)]) -> Row {
+pub(super) fn row(values: &[(&str, &str)]) -> Row {
     let mut row = RowBuilder::default();
     for (_, value) in values {
         row.text(value);
@@ -38,7 +38,7 @@ fn row(values: &[(&str, &str)]) -> Row {
     }))
 }
 
-fn insert(table: &str, values: &[(&str, &str)]) -> Event {
+pub(super) fn insert(table: &str, values: &[(&str, &str)]) -> Event {
     Event::Change(Change {
         lsn: Lsn(1),
         action: Action::Insert,
@@ -49,11 +49,11 @@ fn insert(table: &str, values: &[(&str, &str)]) -> Event {
     })
 }
 
-fn wanted_row() -> Event {
+pub(super) fn wanted_row() -> Event {
     insert("t", &[("a", "1"), ("b", "1"), ("id", "1")])
 }
 
-fn transaction(xid: u32) -> Arc<Transaction> {
+pub(super) fn transaction(xid: u32) -> Arc<Transaction> {
     Arc::new(Transaction {
         xid,
         end_lsn: Lsn(100),
@@ -62,7 +62,7 @@ fn transaction(xid: u32) -> Arc<Transaction> {
 }
 
 /// Frames that have been delivered since the last look.
-fn delivered(lane: &Lane) -> usize {
+pub(super) fn delivered(lane: &Lane) -> usize {
     match lane.outbox().drain().now_or_never() {
         Some(Drained::Frames(frames)) => frames.len(),
         Some(other) => panic!("{other:?}"),
@@ -70,7 +70,7 @@ fn delivered(lane: &Lane) -> usize {
     }
 }
 
-async fn batch(pump: &mut Pump, events: Vec<Event>) {
+pub(super) async fn batch(pump: &mut Pump, events: Vec<Event>) {
     pump.batch(events, &Shutdown::new()).await;
 }
 

@@ -1,0 +1,68 @@
+//! Rows of `realtime.messages` on their way to their rooms, between the row changes of their transaction.
+
+use std::collections::HashSet;
+
+use super::Pump;
+use crate::change::Change;
+use crate::hub::Lane;
+use crate::messages::{Message, message};
+use crate::room::RoomName;
+use crate::topic;
+
+/// Broadcasts that are said in one go, and bytes of their rows: then those who read are waited for.
+const MOST: usize = 256;
+const MOST_BYTES: usize = 1024 * 1024;
+
+/// The broadcasts among some changes, each with the number of changes for subscribers that go before it.
+#[derive(Debug, Default)]
+pub(super) struct Broadcasts<'a> {
+    rows: Vec<(usize, &'a Change)>,
+    bytes: usize,
+    said: usize,
+    rooms: HashSet<RoomName>,
+}
+
+impl<'a> Broadcasts<'a> {
+    /// Notes a row of the table, behind this many changes for subscribers.
+    pub(super) fn note(&mut self, behind: usize, change: &'a Change) {
+        self.bytes += change.wire_bytes;
+        self.rows.push((behind, change));
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.rows.len() >= MOST || self.bytes >= MOST_BYTES
+    }
+
+    /// Says those whose turn it is, once this many changes for subscribers have been delivered.
+    pub(super) fn say(&mut self, delivered: usize, pump: &Pump) {
+        while let Some((_, change)) = self
+            .rows
+            .get(self.said)
+            .filter(|(behind, _)| *behind <= delivered)
+        {
+            self.said += 1;
+            let limit = pump.parts.settings.max_broadcast_bytes;
+            let Some(Message {
+                topic,
+                private,
+                broadcast,
+            }) = message(change, limit)
+            else {
+                continue;
+            };
+            pump.parts.metrics.database_broadcasts.inc();
+            let room = RoomName {
+                topic: format!("{}{topic}", topic::PREFIX).into(),
+                private,
+            };
+            pump.parts.rooms.publish(&room, &broadcast);
+            self.rooms.insert(room);
+        }
+    }
+
+    /// Lanes to outboxes that are filling up, of those who heard them.
+    pub(super) fn pressed(&self, pump: &Pump) -> Vec<Lane> {
+        let rooms = self.rooms.iter();
+        rooms.flat_map(|room| pump.parts.rooms.pressed(room)).collect()
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -10,6 +11,9 @@ use crate::feed::{AuthorityError, Feed, Seeker, SubscriberId};
 use crate::messages::{Messages, MessagesError, Persist, Stored};
 use crate::policy::Rights;
 use crate::transport::{ChannelRights, Pending};
+
+/// How long the feed is waited for. Clients give a join up after 10 s.
+const ARRIVAL: Duration = Duration::from_secs(5);
 
 /// A feed that may be still to come, and the table of messages.
 pub(super) struct Channels {
@@ -22,14 +26,18 @@ impl Channels {
         Self { feed, messages }
     }
 
-    /// What the feed says. Without one, nothing can be said at once: whoever joins tries again.
+    /// What the feed says. One that is still to come is waited for, as long as a join may take.
     fn ask<T, F>(&self, ask: impl FnOnce(Feed) -> F + Send + 'static) -> Pending<Result<T, AuthorityError>>
     where
         F: Future<Output = Result<T, AuthorityError>> + Send,
     {
-        let feed = self.feed.borrow().clone();
-        let waiting = || AuthorityError::Unavailable("the database is still being waited for".to_owned());
-        Box::pin(async move { ask(feed.ok_or_else(waiting)?).await })
+        let mut feed = self.feed.clone();
+        Box::pin(async move {
+            let arrival = async { feed.wait_for(Option::is_some).await.ok()?.clone() };
+            let arrived = tokio::time::timeout(ARRIVAL, arrival).await;
+            let waiting = || AuthorityError::Unavailable("the database is still being waited for".to_owned());
+            ask(arrived.ok().flatten().ok_or_else(waiting)?).await
+        })
     }
 }
 

@@ -43,7 +43,7 @@ impl Session {
             reference: message.reference.clone(),
             act: Act::Say {
                 broadcast: Broadcast { content, id: None },
-                keep: keep.clone().unwrap_or_default(),
+                keep: keep.unwrap_or_default(),
             },
         };
         let private = self.channels.get(&topic).is_some_and(|c| c.private.is_some());

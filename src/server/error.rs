@@ -15,9 +15,6 @@ pub enum ServeError {
     /// Policy files are wrong: all that is wrong with them.
     #[error("policy files cannot be used: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     PolicyFiles(Vec<Problem>),
-    /// The listening socket failed.
-    #[error("connections cannot be accepted")]
-    Listener(#[source] std::io::Error),
     /// Some tasks did not end.
     #[error(transparent)]
     Shutdown(StillRunning),

@@ -5,6 +5,7 @@
 
 mod channels;
 mod error;
+mod http;
 mod policies;
 mod rows;
 mod settings;
@@ -17,7 +18,6 @@ pub use settings::{connect as connect_settings, policy_directory};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
@@ -106,16 +106,8 @@ async fn serve(
     shutdown.spawn("startup", startup.run(arrived, follower, failed));
 
     let router = transport::router(services);
-    // Messages are written whole; waiting for more would only delay them.
-    let listener = listener.tap_io(|socket| {
-        let _ = socket.set_nodelay(true);
-    });
-    let stopping = shutdown.clone();
-    let serving = axum::serve(listener, router)
-        .with_graceful_shutdown(async move { stopping.cancelled().await })
-        .into_future();
     tokio::select! {
-        served = serving => served.map_err(ServeError::Listener),
+        () = http::serve(listener, router, http::Bounds::default(), shutdown) => Ok(()),
         () = requests_had_their_time(shutdown) => Ok(()),
         Ok(error) = failure => Err(error),
     }

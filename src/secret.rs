@@ -17,6 +17,17 @@ impl Secret {
         &self.0
     }
 
+    /// Whether a text is this one. The time it takes does not tell how much was right.
+    pub fn is(&self, given: &str) -> bool {
+        let (ours, given) = (self.0.as_bytes(), given.as_bytes());
+        ours.len() == given.len()
+            && ours
+                .iter()
+                .zip(given)
+                .fold(0, |difference, (a, b)| difference | (a ^ b))
+                == 0
+    }
+
     /// Whether the text is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -40,5 +51,14 @@ mod tests {
     #[test]
     fn does_not_print_itself() {
         assert_eq!(format!("{:?}", Secret::new("hunter2")), "Secret(set)");
+    }
+
+    #[test]
+    fn is_only_itself() {
+        let secret = Secret::new("hunter2");
+        assert!(secret.is("hunter2"));
+        for other in ["", "hunter", "hunter3", "hunter22", "Hunter2"] {
+            assert!(!secret.is(other), "{other}");
+        }
     }
 }

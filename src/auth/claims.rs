@@ -42,10 +42,49 @@ impl Claims {
     }
 }
 
-/// Checks times, required claims and the settings' required values at `now` (seconds since the Unix epoch).
+/// What the settings want of every token.
+#[derive(Debug, Default)]
+pub(super) struct Required {
+    /// Claims with exactly these values.
+    pub(super) values: Map<String, Value>,
+    /// `iss`.
+    pub(super) issuer: Option<String>,
+    /// `aud`, which may be a list (RFC 7519, section 4.1.3).
+    pub(super) audience: Option<String>,
+}
+
+impl Required {
+    fn hold(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
+        let rejected = |claim: &str| TokenError::ClaimRejected {
+            claim: claim.to_owned(),
+        };
+        for (claim, expected) in &self.values {
+            if claims.get(claim) != Some(expected) {
+                return Err(rejected(claim));
+            }
+        }
+        let is = |value: &Value, text: &str| value.as_str() == Some(text);
+        if let Some(issuer) = &self.issuer
+            && !claims.get("iss").is_some_and(|iss| is(iss, issuer))
+        {
+            return Err(rejected("iss"));
+        }
+        if let Some(audience) = &self.audience
+            && !claims.get("aud").is_some_and(|aud| match aud {
+                Value::Array(several) => several.iter().any(|one| is(one, audience)),
+                one => is(one, audience),
+            })
+        {
+            return Err(rejected("aud"));
+        }
+        Ok(())
+    }
+}
+
+/// Checks times, required claims and what the settings want at `now` (seconds since the Unix epoch).
 pub(super) fn check(
     mut claims: Map<String, Value>,
-    required: &Map<String, Value>,
+    required: &Required,
     now: i64,
 ) -> Result<Claims, TokenError> {
     let exp = match claims.get("exp") {
@@ -56,11 +95,7 @@ pub(super) fn check(
         let iat = iat.as_f64().and_then(whole).ok_or(TokenError::Malformed)?;
         claims.insert("iat".to_owned(), iat.into());
     }
-    for (claim, expected) in required {
-        if claims.get(claim) != Some(expected) {
-            return Err(TokenError::ClaimRejected { claim: claim.clone() });
-        }
-    }
+    required.hold(&claims)?;
     let role: Arc<str> = match claims.get("role").and_then(Value::as_str) {
         Some(role) => role.into(),
         None => return Err(TokenError::MissingClaims),
@@ -105,8 +140,12 @@ mod tests {
     use super::*;
 
     fn checked(claims: Value, required: Value) -> Result<Claims, TokenError> {
-        let (Value::Object(claims), Value::Object(required)) = (claims, required) else {
+        let (Value::Object(claims), Value::Object(values)) = (claims, required) else {
             panic!("objects expected");
+        };
+        let required = Required {
+            values,
+            ..Required::default()
         };
         check(claims, &required, 1000)
     }
@@ -155,6 +194,33 @@ mod tests {
         for required in [json!({"iss": "them"}), json!({"aud": "x"})] {
             let error = checked(claims.clone(), required).unwrap_err();
             assert!(matches!(error, TokenError::ClaimRejected { .. }), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn issuer_and_audience_are_those_of_the_settings() {
+        let required = Required {
+            values: Map::new(),
+            issuer: Some("us".to_owned()),
+            audience: Some("app".to_owned()),
+        };
+        let rejected = |claim: &str| TokenError::ClaimRejected {
+            claim: claim.to_owned(),
+        };
+        for (iss, aud, outcome) in [
+            (json!("us"), json!("app"), Ok(())),
+            (json!("us"), json!(["web", "app"]), Ok(())),
+            (json!("them"), json!("app"), Err(rejected("iss"))),
+            (json!(["us"]), json!("app"), Err(rejected("iss"))),
+            (json!(null), json!("app"), Err(rejected("iss"))),
+            (json!("us"), json!("web"), Err(rejected("aud"))),
+            (json!("us"), json!(["web", ["app"]]), Err(rejected("aud"))),
+            (json!("us"), json!({"app": "app"}), Err(rejected("aud"))),
+            (json!("us"), json!(null), Err(rejected("aud"))),
+        ] {
+            let claims = json!({"role": "anon", "exp": 2000, "iss": iss, "aud": aud});
+            let Value::Object(claims) = claims else { continue };
+            assert_eq!(check(claims, &required, 1000).map(drop), outcome, "{iss} {aud}");
         }
     }
 }

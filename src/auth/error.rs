@@ -70,7 +70,7 @@ impl TokenError {
 /// Why keys could not be used. Names the source, never a key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// Neither a secret nor a JWKS: no token could ever be accepted.
+    /// Neither a secret nor a JWKS nor API keys: nobody could ever be let in.
     #[error(
         "no key to verify tokens with: set auth.jwt_secret, or auth.jwks, auth.jwks_file or auth.jwks_url"
     )]

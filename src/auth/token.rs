@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 
 use super::error::TokenError;
 
-/// Longest accepted token, bytes. Real ones are one or two KiB; claims travel to Postgres with every verdict.
-const MAX_TOKEN_BYTES: usize = 64 * 1024;
+/// Longest accepted token, bytes. Real ones are one or two KiB; every connection and channel keeps one, and claims travel to
+/// Postgres with every verdict.
+pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// A token's parts, decoded, nothing verified.
 #[derive(Debug)]

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
-use super::claims::{self, Claims};
+use super::api_keys::{self, ApiKeys};
+use super::claims::{self, Claims, Required};
 use super::error::{KeyError, TokenError};
 use super::jwks::{Pace, RemoteKeys};
 use super::keys::{self, Key, KeySet};
@@ -26,6 +27,12 @@ pub struct Settings {
     pub jwks_url: Option<String>,
     /// Claims that must be there with exactly this value.
     pub required_claims: Map<String, Value>,
+    /// The `iss` that must be there, if any must.
+    pub issuer: Option<String>,
+    /// The `aud` that must be there, alone or in a list, if any must.
+    pub audience: Option<String>,
+    /// Keys that are no tokens (`sb_…`), each with the role it stands for.
+    pub api_keys: Vec<(Secret, String)>,
     /// Shortest time between two readings of the file or URL.
     pub jwks_min_interval: Duration,
     /// Age at which the file or URL is read again although no key is missing.
@@ -42,6 +49,9 @@ impl Default for Settings {
             jwks_file: None,
             jwks_url: None,
             required_claims: Map::new(),
+            issuer: None,
+            audience: None,
+            api_keys: Vec::new(),
             jwks_min_interval: Duration::from_secs(10),
             jwks_max_age: Duration::from_secs(600),
             jwks_timeout: Duration::from_secs(5),
@@ -58,7 +68,8 @@ struct Inner {
     secrets: Vec<Key>,
     fixed: KeySet,
     remote: Vec<RemoteKeys>,
-    required_claims: Map<String, Value>,
+    required: Required,
+    api_keys: ApiKeys,
 }
 
 impl Verifier {
@@ -90,18 +101,25 @@ impl Verifier {
             .filter(|secret| !secret.is_empty())
             .map(|secret| Key::from_secret(secret.expose()))
             .collect();
-        if secrets.is_empty() && settings.jwks.is_none() && remote.is_empty() {
+        let api_keys = ApiKeys::new(settings.api_keys, now());
+        if secrets.is_empty() && settings.jwks.is_none() && remote.is_empty() && api_keys.is_empty() {
             return Err(KeyError::NoKeys);
         }
         Ok(Self(Arc::new(Inner {
             secrets,
             fixed,
             remote,
-            required_claims: settings.required_claims,
+            required: Required {
+                values: settings.required_claims,
+                issuer: settings.issuer,
+                audience: settings.audience,
+            },
+            api_keys,
         })))
     }
 
-    /// The claims of a token that is signed with one of our keys and not expired.
+    /// The claims of a token that is signed with one of our keys and not expired, or of one of the API keys, of which
+    /// nothing else is asked.
     ///
     /// Waits only when the token names a key that is not known yet (for one reading of the file or URL at most).
     ///
@@ -109,9 +127,12 @@ impl Verifier {
     /// See [`TokenError`].
     pub async fn verify(&self, token: &str) -> Result<Arc<Claims>, TokenError> {
         let token = token::clean(token)?;
+        if api_keys::is_api_key(&token) {
+            return self.0.api_keys.find(&token).ok_or(TokenError::Malformed);
+        }
         let parts = token::split(&token)?;
         self.check_signature(&parts).await?;
-        claims::check(parts.claims, &self.0.required_claims, now()).map(Arc::new)
+        claims::check(parts.claims, &self.0.required, now()).map(Arc::new)
     }
 
     async fn check_signature(&self, parts: &Parts<'_>) -> Result<(), TokenError> {

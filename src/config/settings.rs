@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::Problem;
 use super::load::Values;
 use super::table::{Section, Setting, Unit, settings};
-use super::value::{FromText, JsonObject, LogFormat, Share, SslMode, UnjudgedDeletes};
+use super::value::{ApiKeys, FromText, JsonObject, LogFormat, Share, SslMode, UnjudgedDeletes};
 use crate::secret::Secret;
 
 settings! {
@@ -129,7 +129,7 @@ settings! {
         audience: String = "";
         /// API keys that are no tokens (`sb_publishable_…`, `sb_secret_…`), each with the role it stands for,
         /// `{"sb_publishable_…": "anon"}`.
-        api_keys: Secret = "";
+        api_keys: ApiKeys = "";
     }
 
     /// What a connection and its client may do, and when it is answered.

@@ -1,5 +1,6 @@
 //! From a value's text to its type. All sources (flag, variable, file) give text.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -127,6 +128,35 @@ impl FromText for JsonObject {
             return Some(Self(Map::new()));
         }
         serde_json::from_str(text).ok().map(Self)
+    }
+}
+
+/// API keys that are no tokens, each with the role it stands for. `Debug` shows no key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiKeys(pub Vec<(Secret, String)>);
+
+impl FromText for ApiKeys {
+    const EXPECTED: &'static str = "a JSON object of keys that begin with sb_ and their roles";
+    const SECRET: bool = true;
+
+    fn from_text(text: &str, _: Unit) -> Option<Self> {
+        if text.is_empty() {
+            return Some(Self::default());
+        }
+        let keys: BTreeMap<String, String> = serde_json::from_str(text).ok()?;
+        // Anything else is taken for a token and never found.
+        let usable = |(key, role): (&String, &String)| {
+            key.strip_prefix("sb_").is_some_and(|rest| !rest.is_empty())
+                && !key.contains(char::is_whitespace)
+                && !role.is_empty()
+        };
+        keys.iter().all(usable).then(|| {
+            Self(
+                keys.into_iter()
+                    .map(|(key, role)| (Secret::new(key), role))
+                    .collect(),
+            )
+        })
     }
 }
 
@@ -262,6 +292,28 @@ mod tests {
         for bad in ["", "%", "1.1", "101%", "-0", "1e-3", "nan", "inf", "half"] {
             assert_eq!(read(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn api_keys_have_a_prefix_and_a_role() {
+        let read = |text| ApiKeys::from_text(text, Unit::Plain).map(|keys| keys.0);
+        assert_eq!(read(""), Some(Vec::new()));
+        assert_eq!(read("{}"), Some(Vec::new()));
+        let one = vec![(Secret::new("sb_publishable_1"), "anon".to_owned())];
+        assert_eq!(read(r#"{"sb_publishable_1": "anon"}"#), Some(one));
+        for bad in [
+            "sb_publishable_1",
+            r#"["sb_publishable_1"]"#,
+            r#"{"sb_publishable_1": 1}"#,
+            r#"{"sb_publishable_1": ""}"#,
+            r#"{"sb_": "anon"}"#,
+            r#"{"sb_a b": "anon"}"#,
+            r#"{"publishable": "anon"}"#,
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+        let shown = format!("{:?}", ApiKeys::from_text(r#"{"sb_x": "anon"}"#, Unit::Plain));
+        assert!(!shown.contains("sb_x"), "{shown}");
     }
 
     proptest! {

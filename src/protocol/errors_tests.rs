@@ -5,10 +5,14 @@ use super::*;
 /// Stands for `N` in the page, `K` and `X` for the other placeholders.
 const N: i64 = 987_654_321;
 
-fn tokens() -> [TokenError; 6] {
+fn tokens() -> [TokenError; 8] {
     [
         TokenError::Expired { seconds_ago: N },
+        TokenError::ExpirationInvalid,
         TokenError::MissingClaims,
+        TokenError::ClaimRejected {
+            claim: "K".to_owned(),
+        },
         TokenError::Malformed,
         TokenError::Signature,
         TokenError::Signer { kid: None },

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::channel::{AtLimit, Calls, Channel, RowState, Rows, Stage};
 use super::private::Replay;
 use super::{Effect, Now, Session};
-use crate::auth::Claims;
+use crate::auth::{Claims, MAX_TOKEN_BYTES};
 use crate::feed::Style;
 use crate::hub::{Frame, HeldFrame, Lane};
 use crate::protocol::errors::{Close, JoinError, PushError};
@@ -18,9 +18,6 @@ const MAX_DELAYED: usize = 256;
 
 /// An error reply larger than this, in bytes, is not held back: its topic is absurd.
 const MAX_DELAYED_BYTES: usize = 16_384;
-
-/// Longest token looked at, in bytes.
-const MAX_TOKEN_BYTES: usize = 16_384;
 
 /// How long a client waits to be told that broadcasts from the database flow.
 const READY_LIMIT: Duration = Duration::from_secs(60);

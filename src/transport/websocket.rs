@@ -14,6 +14,7 @@ use tracing::debug;
 use super::Server;
 use super::connection::Connection;
 use super::slots::Slot;
+use crate::auth::MAX_TOKEN_BYTES;
 use crate::protocol::Version;
 use crate::protocol::errors::ConnectError;
 
@@ -22,9 +23,6 @@ const READ_BUFFER: usize = 4_096;
 
 /// Once this many bytes wait to be written they go to the socket; fewer wait for the flush that ends a batch.
 const WRITE_BUFFER: usize = 8_192;
-
-/// Longest token looked at, in bytes.
-const MAX_TOKEN_BYTES: usize = 16_384;
 
 type Parameters = Vec<(String, String)>;
 
@@ -122,7 +120,8 @@ fn token(headers: &HeaderMap, parameters: &Parameters) -> Option<Arc<str>> {
     let token: String = given
         .chars()
         .filter(|c| !c.is_whitespace())
-        .take(MAX_TOKEN_BYTES)
+        // One more is enough to be refused for its length.
+        .take(MAX_TOKEN_BYTES + 1)
         .collect();
     (!token.is_empty()).then(|| Arc::from(token))
 }

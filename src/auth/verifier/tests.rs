@@ -233,6 +233,73 @@ async fn expired_truncated_changed_unicode_and_huge() {
     assert_eq!(verifier.verify(&missing).await, Err(TokenError::MissingClaims));
 }
 
+#[tokio::test]
+async fn secrets_and_key_sets_count_together() {
+    let (text, file) = (
+        SigningKey::generate(Algorithm::ES256),
+        SigningKey::generate(Algorithm::EdDSA),
+    );
+    let document = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(document.path(), json!({"keys": [file.jwk("file")]}).to_string()).unwrap();
+    let verifier = Verifier::new(Settings {
+        secrets: [SECRET, "the next one"].into_iter().map(Secret::new).collect(),
+        jwks: Some(Secret::new(json!({"keys": [text.jwk("text")]}).to_string())),
+        jwks_file: Some(document.path().to_owned()),
+        ..Settings::default()
+    })
+    .unwrap();
+    for good in [
+        token(SECRET, &claims()),
+        token("the next one", &claims()),
+        text.sign(Some("text"), &claims()),
+        file.sign(Some("file"), &claims()),
+    ] {
+        assert!(verifier.verify(&good).await.is_ok(), "{good}");
+    }
+    let swapped = text.sign(Some("file"), &claims());
+    assert!(verifier.verify(&swapped).await.is_err());
+    assert!(verifier.verify(&token("a third", &claims())).await.is_err());
+}
+
+#[tokio::test]
+async fn a_listed_api_key_is_as_good_as_a_token_of_its_role() {
+    let keys = [("sb_publishable_1", "anon"), ("sb_secret_1", "service_role")];
+    let verifier = Verifier::new(Settings {
+        secrets: vec![Secret::new(SECRET)],
+        issuer: Some("us".to_owned()),
+        api_keys: keys
+            .map(|(key, role)| (Secret::new(key), role.to_owned()))
+            .to_vec(),
+        ..Settings::default()
+    })
+    .unwrap();
+    for (key, role) in keys {
+        let claims = verifier.verify(key).await.unwrap();
+        assert_eq!((&*claims.role, &claims.sub), (role, &None));
+        assert_eq!(&*claims.json, json!({ "role": role }).to_string());
+        assert!(claims.exp > now() + 9 * 365 * 24 * 3600);
+    }
+    for unknown in [
+        "sb_",
+        "sb_secret_",
+        "sb_secret_2",
+        "sb_secret_11",
+        "SB_secret_1",
+        "sb_a.b.c",
+    ] {
+        assert_eq!(
+            verifier.verify(unknown).await,
+            Err(TokenError::Malformed),
+            "{unknown}"
+        );
+    }
+    let unissued = token(SECRET, &claims());
+    let expected = TokenError::ClaimRejected {
+        claim: "iss".to_owned(),
+    };
+    assert_eq!(verifier.verify(&unissued).await, Err(expected));
+}
+
 #[test]
 fn needs_a_key() {
     let empty = Settings {

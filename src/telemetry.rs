@@ -55,6 +55,8 @@ metrics! {
     connections_closed: Family<Label, Counter> = "rowcast_connections_closed_total", Family::default();
     /// Connection attempts refused before the upgrade, by reason.
     connections_refused: Family<Label, Counter> = "rowcast_connections_refused_total", Family::default();
+    /// HTTP requests to broadcast that were refused, and messages of batches that their sender may not send, by reason.
+    requests_refused: Family<Label, Counter> = "rowcast_requests_refused_total", Family::default();
     /// Channels joined now.
     channels: Gauge = "rowcast_channels", Gauge::default();
     /// Joins answered with an error, by code.

@@ -3,6 +3,10 @@
 //! Clients and their users match on these, so they are spelled here and nowhere else; `docs/ERRORS.md` explains each,
 //! and a test holds the two together.
 
+mod requests;
+
+pub use requests::{FieldError, Invalid, RequestError};
+
 use crate::auth::TokenError;
 
 use super::server::{Status, push_json_string};

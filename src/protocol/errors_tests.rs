@@ -60,6 +60,39 @@ fn join_errors() -> Vec<JoinError> {
     tokens().map(JoinError::Token).into_iter().chain(own).collect()
 }
 
+fn request_errors() -> Vec<RequestError> {
+    vec![
+        RequestError::Unauthenticated,
+        RequestError::Denied,
+        RequestError::TooManyRequests,
+        RequestError::RateExceeded,
+        RequestError::BatchTooLarge,
+        RequestError::DatabaseBusy,
+        RequestError::DatabaseUnavailable,
+        RequestError::QueryCanceled,
+        RequestError::MissingPartition,
+        RequestError::MediaType,
+        RequestError::NotJson,
+        RequestError::Address,
+        RequestError::BodyTooLarge {
+            limit: usize::try_from(N).unwrap(),
+        },
+        RequestError::BodyMissing,
+    ]
+}
+
+fn field_errors() -> Vec<FieldError> {
+    let limit = usize::try_from(N).unwrap();
+    vec![
+        FieldError::Blank,
+        FieldError::Invalid,
+        FieldError::PayloadTooLarge,
+        FieldError::TooLong { limit },
+        FieldError::TooMany { limit },
+        FieldError::OnlyPrivate,
+    ]
+}
+
 fn notices() -> Vec<Notice> {
     let own = [
         Notice::Subscribed,
@@ -110,6 +143,13 @@ fn in_code() -> BTreeSet<(&'static str, String)> {
         PushError::Busy,
     ] {
         add("Pushing", error.to_string());
+    }
+    for error in request_errors() {
+        add("Broadcasting over HTTP", format!("{} {error}", error.status()));
+    }
+    for error in field_errors() {
+        let status = RequestError::Invalid(Invalid::Field("payload", error)).status();
+        add("Broadcasting over HTTP", format!("{status} {error}"));
     }
     for notice in notices() {
         add("System messages", notice.to_string());
@@ -171,6 +211,25 @@ fn errors_are_sent_as_clients_parse_them() {
     assert_eq!(
         PushError::UnmatchedTopic.response(),
         r#"{"reason":"unmatched topic"}"#
+    );
+}
+
+#[test]
+fn refused_requests_have_the_bodies_that_clients_read() {
+    assert_eq!(RequestError::Denied.json(), r#"{"message":"Unauthorized"}"#);
+    assert_eq!(
+        RequestError::MediaType.json(),
+        r#"{"error":"Unsupported Media Type. Use application/json or application/octet-stream"}"#
+    );
+    let field = RequestError::Invalid(Invalid::Field("payload", FieldError::PayloadTooLarge));
+    assert_eq!(
+        field.json(),
+        r#"{"errors":{"payload":["Payload size exceeds tenant limit"]}}"#
+    );
+    let messages = Invalid::Messages(vec![Vec::new(), vec![("topic", FieldError::Blank)]]);
+    assert_eq!(
+        RequestError::Invalid(messages).json(),
+        r#"{"errors":{"messages":[{},{"topic":["can't be blank"]}]}}"#
     );
 }
 

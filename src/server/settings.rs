@@ -229,6 +229,7 @@ pub(super) fn transport(config: &Config) -> transport::Settings {
         presence_per_second: rate(limits.presence_per_second),
         connect_error_delay: session.connect_error_backoff,
         message_bytes: limits.frame_bytes,
+        request_bytes: limits.request_bytes,
         outbox: Bounds {
             frames: limits.outbox_frames,
             bytes: limits.outbox_bytes,

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::Server;
+use super::{Server, credentials};
 use crate::change::StreamState;
 use crate::shutdown::Shutdown;
 
@@ -95,25 +95,11 @@ pub(super) async fn readyz(State(server): State<Arc<Server>>) -> Response {
 /// `GET /metrics`.
 pub(super) async fn metrics(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
     if let Some(token) = &server.settings.metrics_token
-        && !bearer(&headers).is_some_and(|given| same(given.as_bytes(), token.expose().as_bytes()))
+        && !credentials::bearer(&headers).is_some_and(|given| token.is(given))
     {
         return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")]).into_response();
     }
     ([(header::CONTENT_TYPE, OPENMETRICS)], server.metrics.render()).into_response()
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers
-        .get(header::AUTHORIZATION)?
-        .to_str()
-        .ok()?
-        .split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// Compares without telling by its duration how much was right.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
 /// The role that may see how everybody is judged.
@@ -121,9 +107,7 @@ const SERVICE_ROLE: &str = "service_role";
 
 /// `GET /api/policies`: what is in force on every published table, for tokens of the service role.
 pub(super) async fn policies(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
-    let key = |name| headers.get(name)?.to_str().ok();
-    let keys = || ["x-api-key", "apikey"].into_iter().find_map(key);
-    let Some(token) = bearer(&headers).or_else(keys) else {
+    let Some(token) = credentials::token(&headers) else {
         let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
         return (challenge, problem(StatusCode::UNAUTHORIZED, "API key is missing")).into_response();
     };
@@ -152,9 +136,27 @@ pub(super) async fn ping() -> Response {
     Json(json!({ "message": "Success" })).into_response()
 }
 
-/// The REST broadcast routes.
-pub(super) async fn no_broadcast() -> Response {
-    not_implemented("this server does not relay broadcasts yet")
+/// `GET /api/tenants/{id}/health`: what a Supabase project's health checks ask, for a token that is accepted (it needs a role
+/// as everywhere, unlike there). There is one tenant here, whatever it is called. Healthy is who can serve the clients that
+/// are there, or could serve some.
+pub(super) async fn tenant_health(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
+    let Some(token) = credentials::bearer(&headers) else {
+        return StatusCode::FORBIDDEN.into_response();
+    };
+    if server.tokens.verify(token.into()).await.is_err() {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    let clients = server.metrics.connections.get();
+    let streaming = server.health.not_streaming().is_none();
+    let data = json!({
+        "healthy": streaming || (clients == 0 && server.health.has_come_up()),
+        "db_connected": streaming,
+        "replication_connected": streaming,
+        "connected_cluster": clients,
+        "region": "",
+        "node": "rowcast",
+    });
+    Json(json!({ "data": data })).into_response()
 }
 
 /// The long-polling routes.

@@ -1,10 +1,12 @@
 //! HTTP and WebSocket: axum adapters around [`Session`](crate::session::Session).
 //!
-//! `websocket` decides who may connect, `connection` is the one task of each socket, `admin` answers health checks and
-//! metrics. What a message means is not decided here.
+//! `websocket` decides who may connect, `connection` is the one task of each socket, `rest` takes broadcasts without one,
+//! `admin` answers health checks and metrics. What a message means is not decided here.
 
 mod admin;
 mod connection;
+mod credentials;
+mod rest;
 mod seams;
 mod slots;
 mod websocket;
@@ -15,9 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::{any, get};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{any, get, post};
 use tokio::sync::watch;
-use tower_http::cors::{Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use uuid::Uuid;
 
@@ -49,6 +52,8 @@ pub struct Settings {
     pub connect_error_delay: Duration,
     /// Largest message from a client, in bytes. Default 5,000,000.
     pub message_bytes: usize,
+    /// Body of an HTTP request, in bytes. Default 8,000,000.
+    pub request_bytes: usize,
     /// What may wait for one connection. Default 8,192 frames and 8 MiB. A transaction's changes arrive together, so
     /// this is also the largest transaction a client can follow without reading meanwhile.
     pub outbox: Bounds,
@@ -71,6 +76,7 @@ impl Default for Settings {
             presence_per_second: 10_000,
             connect_error_delay: Duration::from_secs(2),
             message_bytes: 5_000_000,
+            request_bytes: 8_000_000,
             outbox: Bounds {
                 frames: 8_192,
                 bytes: 8 << 20,
@@ -182,7 +188,9 @@ fn routes(server: Arc<Server>) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods(Any)
-        .allow_headers(Any);
+        // A wildcard does not cover `Authorization`.
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(rest::RATE_HEADERS);
     let mut router = Router::new()
         .route("/healthcheck", get(admin::healthcheck))
         .route("/livez", get(admin::livez))
@@ -196,14 +204,18 @@ fn routes(server: Arc<Server>) -> Router {
             .route(&format!("{socket}/longpoll"), any(admin::no_longpoll));
     }
     for api in ["/api", "/realtime/v1/api"] {
-        router = router
+        let rated = Router::new()
             .route(&format!("{api}/ping"), get(admin::ping))
-            .route(&format!("{api}/policies"), get(admin::policies))
-            .route(&format!("{api}/broadcast"), any(admin::no_broadcast))
+            .route(&format!("{api}/broadcast"), post(rest::broadcast))
             .route(
                 &format!("{api}/broadcast/{{topic}}/events/{{event}}"),
-                any(admin::no_broadcast),
-            );
+                post(rest::broadcast_one),
+            )
+            .route_layer(from_fn_with_state(Arc::clone(&server), rest::rated));
+        router = router
+            .merge(rated)
+            .route(&format!("{api}/policies"), get(admin::policies))
+            .route(&format!("{api}/tenants/{{id}}/health"), get(admin::tenant_health));
     }
     router.layer(cors).with_state(server)
 }

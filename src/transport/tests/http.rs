@@ -172,19 +172,49 @@ async fn ping_answers_and_what_is_not_built_says_so() {
     for api in ["/api", "/realtime/v1/api"] {
         let pong = (200, r#"{"message":"Success"}"#.to_owned());
         assert_eq!(server.get(&format!("{api}/ping")).await, pong);
-        for path in ["broadcast", "broadcast/room/events/move"] {
-            let url = format!("http://{}{api}/{path}", server.address);
-            let response = reqwest::Client::new()
-                .post(url)
-                .header("origin", "http://x")
-                .send()
-                .await
-                .unwrap();
-            assert_eq!(response.status(), 501);
-            assert_eq!(response.headers()["access-control-allow-origin"], "*");
-        }
     }
     assert_eq!(server.get("/realtime/v1/longpoll").await.0, 501);
+}
+
+#[tokio::test]
+async fn the_health_of_a_tenant_is_told_to_whoever_has_a_token() {
+    let server = Server::start().await;
+    let client = reqwest::Client::new();
+    let url = format!("http://{}/api/tenants/realtime-dev/health", server.address);
+    for token in ["", "rubbish", "expired"] {
+        let response = client.get(&url).bearer_auth(token).send().await.unwrap();
+        assert_eq!(response.status(), 403);
+        assert_eq!(response.text().await.unwrap(), "");
+    }
+    assert_eq!(
+        server.get("/api/tenants/realtime-dev/health").await,
+        (403, String::new())
+    );
+    let head = client.head(&url).bearer_auth("good").send().await.unwrap();
+    assert_eq!(head.status(), 200);
+    let health = async || {
+        let response = client.get(&url).bearer_auth("good").send().await.unwrap();
+        response.json::<Value>().await.unwrap()["data"].clone()
+    };
+    let expected = json!({
+        "healthy": true,
+        "db_connected": true,
+        "replication_connected": true,
+        "connected_cluster": 0,
+        "region": "",
+        "node": "rowcast",
+    });
+    assert_eq!(health().await, expected);
+    let _client = server.client().await;
+    server
+        .stream
+        .send(StreamState::Interrupted("gone".to_owned()))
+        .unwrap();
+    let now = health().await;
+    assert_eq!(
+        (&now["healthy"], &now["connected_cluster"]),
+        (&json!(false), &json!(1))
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The adapters on real sockets, with a feed and a verifier that tests hold in their hands.
 
+mod broadcasts;
 mod http;
 mod sockets;
 
@@ -13,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use uuid::Uuid;
 
 use super::*;
 use crate::auth::{Claims, TokenError};
@@ -95,12 +97,28 @@ impl RowFeed for FakeFeed {
     }
 }
 
-/// Grants everything, and has nothing to replay.
-struct FakeChannels;
+/// Judges by the topic's name, and remembers who asked what and what is to be kept.
+#[derive(Default)]
+struct FakeRights {
+    asked: std::sync::Mutex<Vec<(Seeker, Rights)>>,
+    kept: std::sync::Mutex<Vec<Persist>>,
+}
 
-impl ChannelRights for FakeChannels {
-    fn rights(&self, _: Seeker, wanted: Rights) -> Pending<Result<Rights, AuthorityError>> {
-        Box::pin(std::future::ready(Ok(wanted)))
+/// The id of whatever is kept.
+const KEPT: Uuid = Uuid::from_u128(7);
+
+impl ChannelRights for FakeRights {
+    fn rights(&self, seeker: Seeker, wanted: Rights) -> Pending<Result<Rights, AuthorityError>> {
+        let topic = seeker.claims.scope.as_ref().unwrap().topic.to_string();
+        self.asked.lock().unwrap().push((seeker, wanted));
+        Box::pin(std::future::ready(match topic.as_str() {
+            "away" => Err(AuthorityError::Unavailable("gone".to_owned())),
+            "slow" => Err(AuthorityError::Canceled),
+            "busy" => Err(AuthorityError::Busy),
+            "denied" => Ok(Rights::NONE),
+            topic if topic.starts_with("kept") => Ok(Rights::WRITE_BROADCAST | Rights::PERSIST),
+            _ => Ok(Rights::WRITE_BROADCAST),
+        }))
     }
 
     fn rights_changed(&self, _: SubscriberId) -> Pending<Rights> {
@@ -113,13 +131,23 @@ impl ChannelRights for FakeChannels {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
-    fn persist(&self, _: Persist) -> Pending<Result<Uuid, MessagesError>> {
-        Box::pin(std::future::ready(Ok(Uuid::nil())))
+    fn persist(&self, message: Persist) -> Pending<Result<Uuid, MessagesError>> {
+        let outcome = match &*message.topic {
+            "kept away" => Err(MessagesError::Unavailable("gone".to_owned())),
+            "kept slow" => Err(MessagesError::Canceled),
+            "kept nowhere" => Err(MessagesError::MissingPartition),
+            "kept wrongly" => Err(MessagesError::Unusable("no column".to_owned())),
+            _ => Ok(KEPT),
+        };
+        self.kept.lock().unwrap().push(message);
+        Box::pin(std::future::ready(outcome))
     }
 }
 
 struct Server {
     address: String,
+    rights: Arc<FakeRights>,
+    rooms: Rooms,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
     stream: watch::Sender<StreamState>,
@@ -152,11 +180,14 @@ impl Server {
             requests,
             given_back,
         };
+        let rights = Arc::new(FakeRights::default());
+        let rooms = Rooms::start(Arc::clone(&metrics), &shutdown);
+        let channels: Arc<dyn ChannelRights> = Arc::clone(&rights) as _;
         let router = router(Services {
             tokens: Arc::new(FakeTokens),
             rows: Arc::new(feed),
-            channels: Arc::new(FakeChannels),
-            rooms: Rooms::start(Arc::clone(&metrics), &shutdown),
+            channels,
+            rooms: rooms.clone(),
             metrics: Arc::clone(&metrics),
             shutdown: shutdown.clone(),
             limits,
@@ -167,6 +198,8 @@ impl Server {
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self {
             address,
+            rights,
+            rooms,
             metrics,
             shutdown,
             stream,

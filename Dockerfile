@@ -11,12 +11,12 @@ RUN apt-get update \
 # called again with `postgres`, does the rest.
 CMD ["bash", "-c", "set -- -c wal_level=logical; if postgres --describe-config | grep -q ^output_plugin_libraries; then set -- \"$@\" -c output_plugin_libraries=pgoutput,test_decoding,wal2json; fi; exec docker-entrypoint.sh postgres \"$@\""]
 
-# The demo: the page's bundle and the backend that serves it.
-FROM node:20-bookworm-slim AS todo
+# The demos: the pages' bundles and the backend that serves them.
+FROM node:20-bookworm-slim AS demo
 WORKDIR /app
-COPY examples/todo/package.json examples/todo/package-lock.json examples/todo/.npmrc ./
+COPY examples/package.json examples/package-lock.json examples/.npmrc ./
 RUN npm ci
-COPY examples/todo/ ./
+COPY examples/ ./
 RUN npm run build
 ENV HOST=0.0.0.0 PORT=3000
 EXPOSE 3000

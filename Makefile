@@ -8,7 +8,7 @@ help: ## This list
 demo: ## Run the to-do demo: Rowcast, a private Postgres and a live page
 	.ci/install.sh postgres
 	cargo build --release --locked
-	examples/todo/run.sh
+	examples/run.sh
 
 test: install lint ## Install what is missing, then check everything
 	cargo test --locked

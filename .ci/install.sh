@@ -156,7 +156,7 @@ clients() {
   [ "$(node -p 'parseInt(process.versions.node)')" -ge 20 ] || fail "Node.js 20 or newer is needed, found $(node --version)"
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || fail "Python 3.11 or newer is missing"
   npm_ci tests/clients
-  npm_ci examples/todo
+  npm_ci examples
   python_venv
 }
 

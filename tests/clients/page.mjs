@@ -1,27 +1,13 @@
 // The to-do page in a real browser: what Alice and Bob each see while rows change in Postgres and in the page.
 // README.md tells the contract. Prints one line per check and ends with {"kind":"result","ok":…}.
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { chromium } from 'playwright-core'
-import pg from 'pg'
-import { say } from './contract.mjs'
+import { DESKTOP, TIMEOUT_MS, acrossARestart, check, equal, everyControlHasAName, fitsAPhone, holds, run, screenshot, sql } from './browser.mjs'
 
-const { PAGE_URL, DATABASE_URL, SCREENSHOTS, EXPECT_RESTART, CHROMIUM = '/usr/bin/chromium' } = process.env
-const TIMEOUT_MS = Number(process.env.TIMEOUT_MS ?? 20_000)
+const { PAGE_URL, EXPECT_RESTART } = process.env
 const ALICE = 'a11ce000-0000-4000-8000-000000000001'
 const BOB = 'b0b00000-0000-4000-8000-000000000002'
-const DESKTOP = { width: 1200, height: 980 }
-const PHONE = { width: 375, height: 800 }
 
-pg.types.setTypeParser(pg.types.builtins.INT8, Number)
-const database = new pg.Client({ connectionString: DATABASE_URL })
-const profile = await mkdtemp(join(tmpdir(), 'rowcast-page-'))
-let browser
 let page
-let failed = false
 
-const sql = async (text, values) => (await database.query(text, values)).rows
 const insert = async (owner, title, shared) =>
   (await sql('insert into public.todos (owner, title, shared) values ($1, $2, $3) returning id', [owner, title, shared]))[0].id
 
@@ -34,25 +20,6 @@ const idsShown = (user) => pane(user).locator('.todo:not([data-leaving])').evalu
 /** What the browser tells a page that somebody comes back to. */
 const refocus = () => page.evaluate(() => window.dispatchEvent(new Event('focus')))
 const received = (user, id) => pane(user).locator(`.log li[data-id="${id}"]`).count()
-
-async function check(name, body) {
-  try {
-    await body()
-    say('check', { name, ok: true })
-  } catch (error) {
-    failed = true
-    say('check', { name, ok: false, error: error.message })
-  }
-}
-
-function equal(actual, expected, what) {
-  const [a, e] = [JSON.stringify(actual), JSON.stringify(expected)]
-  if (a !== e) throw new Error(`${what}: ${a} where ${e} was expected`)
-}
-
-async function screenshot(name) {
-  if (SCREENSHOTS) await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), fullPage: true, animations: 'disabled' })
-}
 
 async function changesFromSql() {
   let secret, shared
@@ -78,7 +45,7 @@ async function changesFromSql() {
       await shows(user, shared, '[data-title="Renamed by SQL"][data-done="true"][data-last-event="UPDATE"]')
     }
   })
-  await screenshot('desktop')
+  await screenshot(page, 'desktop')
   await check('a row that stops being shared is gone for the other user at the next look, and comes back', async () => {
     await sql('update public.todos set shared = false where id = $1', [shared])
     await shows('alice', shared, '[data-shared="false"]')
@@ -143,71 +110,38 @@ async function changesFromThePage() {
   })
 }
 
-async function acrossARestart() {
-  await check('the page comes back after the server was away and has what it missed', async () => {
-    say('restart', { ask: 'stop the server, and start it again when the line "reconnecting" comes' })
-    for (const user of ['alice', 'bob']) await becomes(user, 'reconnecting')
-    await screenshot('reconnecting')
-    const missed = await insert(ALICE, 'Written while the server was away', true)
-    say('reconnecting')
-    for (const user of ['alice', 'bob']) {
-      await becomes(user, 'live')
-      await shows(user, missed)
-    }
-    await sql('delete from public.todos where id = $1', [missed])
-    for (const user of ['alice', 'bob']) await hides(user, missed)
-  })
+async function throughARestart() {
+  let missed
+  await acrossARestart(
+    'the page comes back after the server was away and has what it missed',
+    async () => {
+      for (const user of ['alice', 'bob']) await becomes(user, 'reconnecting')
+      await screenshot(page, 'reconnecting')
+      missed = await insert(ALICE, 'Written while the server was away', true)
+    },
+    async () => {
+      for (const user of ['alice', 'bob']) {
+        await becomes(user, 'live')
+        await shows(user, missed)
+      }
+      await sql('delete from public.todos where id = $1', [missed])
+      for (const user of ['alice', 'bob']) await hides(user, missed)
+    },
+  )
 }
 
-async function looks() {
-  await check('the page fits a phone', async () => {
-    await page.setViewportSize(PHONE)
-    const width = await page.evaluate(() => document.scrollingElement.scrollWidth)
-    equal(width, PHONE.width, 'width of the page')
-    await screenshot('phone')
-  })
-  await check('every control has a name', async () => {
-    const nameless = await page.locator('input, textarea, button').evaluateAll((controls) =>
-      controls.filter((c) => !c.hidden && !c.getAttribute('aria-label') && !c.labels?.length && !c.textContent.trim()).map((c) => c.outerHTML),
-    )
-    equal(nameless, [], 'controls without a name')
-  })
-  await page.emulateMedia({ colorScheme: 'dark' })
-  await page.setViewportSize(DESKTOP)
-  await screenshot('desktop-dark')
-}
-
-try {
-  await database.connect()
-  browser = await chromium.launchPersistentContext(profile, {
-    executablePath: CHROMIUM,
-    viewport: DESKTOP,
-    args: [
-      '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-      '--disable-background-networking', '--disable-component-update', '--disable-sync',
-    ],
-  })
-  page = browser.pages()[0] ?? (await browser.newPage())
-  const complaints = []
-  page.on('pageerror', (error) => complaints.push(error.message))
-  await page.goto(PAGE_URL)
+await run(async (open) => {
+  page = await open(PAGE_URL)
   await check('both users go live', async () => {
     for (const user of ['alice', 'bob']) await becomes(user, 'live')
   })
-  if (!failed) {
-    await changesFromSql()
-    await changesFromThePage()
-    if (EXPECT_RESTART) await acrossARestart()
-    await looks()
-  }
-  await check('the page raised no error', async () => equal(complaints, [], 'errors'))
-} catch (error) {
-  failed = true
-  say('error', { message: error.message })
-} finally {
-  await browser?.close()
-  await database.end().catch(() => {})
-  await rm(profile, { recursive: true, force: true })
-}
-say('result', { ok: !failed })
-process.exitCode = failed ? 1 : 0
+  if (!holds()) return
+  await changesFromSql()
+  await changesFromThePage()
+  if (EXPECT_RESTART) await throughARestart()
+  await fitsAPhone(page)
+  await everyControlHasAName(page)
+  await page.emulateMedia({ colorScheme: 'dark' })
+  await page.setViewportSize(DESKTOP)
+  await screenshot(page, 'desktop-dark')
+})

@@ -99,6 +99,18 @@ impl Program {
         self.expect(kind, |_| true).await
     }
 
+    /// The next line, whatever it is.
+    pub async fn line(&mut self) -> Value {
+        if self.pending.is_empty() {
+            match tokio::time::timeout(LIMIT, self.receive()).await {
+                Ok(true) => {}
+                Ok(false) => self.fail("ended"),
+                Err(_) => self.fail("told nothing more"),
+            }
+        }
+        self.pending.remove(0)
+    }
+
     /// Gives it a command.
     pub async fn tell(&mut self, command: Value) {
         let line = format!("{command}\n");

@@ -1,26 +1,9 @@
-// The demo's own backend, spoken to with the user's token.
+// To-dos, read and written through the backend.
+import { Backend } from '../../page/backend.js'
 
-export class Api {
-  #token = null
-
-  /** Signs in and returns `{user, url, key, token}`; later calls carry the token. */
-  async signIn(name) {
-    const session = await this.#call('GET', `/api/session/${name}`)
-    this.#token = session.token
-    return session
-  }
-
-  rows = () => this.#call('GET', '/api/todos')
-  add = (title, shared) => this.#call('POST', '/api/todos', { title, shared })
-  change = (id, values) => this.#call('PATCH', `/api/todos/${id}`, values)
-  remove = (id) => this.#call('DELETE', `/api/todos/${id}`)
-
-  async #call(method, path, body) {
-    const headers = { 'content-type': 'application/json' }
-    if (this.#token) headers.authorization = `Bearer ${this.#token}`
-    const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) })
-    const answer = await response.json()
-    if (!response.ok) throw new Error(answer.error ?? response.statusText)
-    return answer
-  }
+export class Api extends Backend {
+  rows = () => this.call('GET', '/api/todos')
+  add = (title, shared) => this.call('POST', '/api/todos', { title, shared })
+  change = (id, values) => this.call('PATCH', `/api/todos/${id}`, values)
+  remove = (id) => this.call('DELETE', `/api/todos/${id}`)
 }

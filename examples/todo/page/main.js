@@ -3,11 +3,11 @@ import './style.css'
 import { Api } from './api.js'
 import { follow } from './feed.js'
 import { Pane } from './pane.js'
-import { USERS } from '../users.js'
+import { USERS } from '../../users.js'
 
-for (const [key, user] of Object.entries(USERS)) {
+for (const key of ['alice', 'bob']) {
   const api = new Api()
-  const pane = new Pane(key, user, api)
+  const pane = new Pane(key, USERS[key], api)
   document.querySelector('#panes').append(pane.element)
   follow(api, key, pane)
 }

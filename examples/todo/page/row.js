@@ -1,5 +1,5 @@
 // One to-do: shows a row, and turns what the user does into writes.
-import { USERS } from '../users.js'
+import { USERS } from '../../users.js'
 
 const HIGHLIGHT_MS = 1800
 const MOVE_MS = 220

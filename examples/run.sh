@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the to-do demo: Rowcast on a private Postgres, the backend, and the page. Ctrl-C stops all of it.
+# Runs the demos: Rowcast on a private Postgres, the backend, and the pages. Ctrl-C stops all of it.
 #
 #   run.sh            start, say where the page is, and stay until Ctrl-C
 #   run.sh --smoke    start, check that changes reach whom they should, stop; the exit code tells
@@ -7,10 +7,10 @@
 # DEMO_ROWCAST, DEMO_DATA_DIR, DEMO_ROWCAST_PORT and DEMO_PAGE_PORT override the binary, the
 # folder of the database and the ports; a taken port moves up to a free one.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 mode=${1:-}
-todo=examples/todo
+examples=examples
 rowcast=${DEMO_ROWCAST:-target/release/rowcast}
 data_dir=${DEMO_DATA_DIR:-.rowcast}
 work=$(mktemp -d)
@@ -71,15 +71,15 @@ trap 'exit 129' HUP
 [ -x "$rowcast" ] || fail "$rowcast is missing: build it with \`cargo build --release\`"
 node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || fail "Node.js 20 or newer is needed"
 
-if ! [ "$todo/node_modules/.package-lock.json" -nt "$todo/package-lock.json" ]; then
-  npm --prefix "$todo" ci
+if ! [ "$examples/node_modules/.package-lock.json" -nt "$examples/package-lock.json" ]; then
+  npm --prefix "$examples" ci
 fi
-npm --prefix "$todo" run --silent build
+npm --prefix "$examples" run --silent build
 
 port=$(free_port "${DEMO_ROWCAST_PORT:-4000}")
 dev_json=$data_dir/dev.json
 touch "$work/begun"
-start rowcast env ROWCAST_POLICY_DIRECTORY="$todo/policies" "$rowcast" dev --data-dir "$data_dir" --port "$port" --sql "$todo/schema.sql"
+start rowcast env ROWCAST_POLICY_DIRECTORY="$examples/todo/policies" "$rowcast" dev --data-dir "$data_dir" --port "$port" --sql "$examples/todo/schema.sql"
 rowcast_pid=$started
 fresh() { [ "$dev_json" -nt "$work/begun" ]; }
 await Rowcast "$rowcast_pid" "$work/rowcast.log" fresh
@@ -91,16 +91,18 @@ database_url=$(setting database_url)
 page_port=$(free_port "${DEMO_PAGE_PORT:-3000}")
 page_url=http://127.0.0.1:$page_port
 start backend env DATABASE_URL="$database_url" ROWCAST_URL="$url" JWT_SECRET="$(setting jwt_secret)" PORT="$page_port" \
-  node "$todo/server.mjs"
+  node "$examples/server.mjs"
 backend_pid=$started
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$page_port") 2>/dev/null; }
 await "the backend" "$backend_pid" "$work/backend.log" answers
 
 if [ "$mode" = --smoke ]; then
-  if ! node "$todo/smoke.mjs" "$page_url"; then
-    tail -q -n 30 "$work/rowcast.log" "$work/backend.log" >&2
-    fail "the smoke check failed"
-  fi
+  for demo in todo; do
+    if ! node "$examples/$demo/smoke.mjs" "$page_url"; then
+      tail -q -n 30 "$work/rowcast.log" "$work/backend.log" >&2
+      fail "the smoke check of the $demo demo failed"
+    fi
+  done
   exit 0
 fi
 
@@ -111,7 +113,7 @@ if ! command -v psql >/dev/null; then
 fi
 cat <<END
 
-  The page     $page_url
+  The pages    $page_url
   Rowcast      $url
 
   Change rows from another terminal and watch who sees what:

@@ -5,7 +5,7 @@
 help: ## This list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST)
 
-demo: ## Run the to-do demo: Rowcast, a private Postgres and a live page
+demo: ## Run the demos: Rowcast, a private Postgres, live to-dos and a chat
 	.ci/install.sh postgres
 	cargo build --release --locked
 	examples/run.sh

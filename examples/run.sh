@@ -79,7 +79,8 @@ npm --prefix "$examples" run --silent build
 port=$(free_port "${DEMO_ROWCAST_PORT:-4000}")
 dev_json=$data_dir/dev.json
 touch "$work/begun"
-start rowcast env ROWCAST_POLICY_DIRECTORY="$examples/todo/policies" "$rowcast" dev --data-dir "$data_dir" --port "$port" --sql "$examples/todo/schema.sql"
+start rowcast env ROWCAST_POLICY_DIRECTORY="$examples/todo/policies" "$rowcast" dev --data-dir "$data_dir" --port "$port" \
+  --sql "$examples/todo/schema.sql" --sql "$examples/chat/schema.sql"
 rowcast_pid=$started
 fresh() { [ "$dev_json" -nt "$work/begun" ]; }
 await Rowcast "$rowcast_pid" "$work/rowcast.log" fresh
@@ -97,7 +98,7 @@ answers() { (exec 3<>"/dev/tcp/127.0.0.1/$page_port") 2>/dev/null; }
 await "the backend" "$backend_pid" "$work/backend.log" answers
 
 if [ "$mode" = --smoke ]; then
-  for demo in todo; do
+  for demo in todo chat; do
     if ! node "$examples/$demo/smoke.mjs" "$page_url"; then
       tail -q -n 30 "$work/rowcast.log" "$work/backend.log" >&2
       fail "the smoke check of the $demo demo failed"
@@ -116,13 +117,14 @@ cat <<END
   The pages    $page_url
   Rowcast      $url
 
-  Change rows from another terminal and watch who sees what:
+  Change rows from another terminal and watch who sees what, in the to-dos and in the chat:
 
     export DATABASE_URL='$database_url'
     ${psql:-psql} "\$DATABASE_URL" -c "insert into todos (owner, title, shared) values ('b0b00000-0000-4000-8000-000000000002', 'Hello from psql', true)"
     ${psql:-psql} "\$DATABASE_URL" -c "insert into todos (owner, title) values ('a11ce000-0000-4000-8000-000000000001', 'From psql, for Alice alone')"
     ${psql:-psql} "\$DATABASE_URL" -c "update todos set done = not done where shared"
     ${psql:-psql} "\$DATABASE_URL" -c "delete from todos where title like '%psql%'"
+    ${psql:-psql} "\$DATABASE_URL" -c "insert into chat.messages (room, sender, body) values (1, 'dede0000-0000-4000-8000-000000000004', 'Hello @Alice, from psql')"
 
   Ctrl-C stops everything.
 

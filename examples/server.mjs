@@ -6,19 +6,24 @@ import { close } from './backend/database.mjs'
 import { Refusal, statusOf } from './backend/http.mjs'
 import { session } from './backend/sessions.mjs'
 import { HOST, PORT, ROWCAST_URL } from './backend/settings.mjs'
+import { chat } from './chat/api.mjs'
 import { todos } from './todo/api.mjs'
 
 const HTML = 'text/html; charset=utf-8'
 const SCRIPT = 'text/javascript; charset=utf-8'
 const STYLE = 'text/css; charset=utf-8'
 const PAGE = {
-  '/': ['todo/page/index.html', HTML],
+  '/': ['door/index.html', HTML],
+  '/door.css': ['dist/door.css', STYLE],
   '/todo': ['todo/page/index.html', HTML],
   '/todo.js': ['dist/todo.js', SCRIPT],
   '/todo.css': ['dist/todo.css', STYLE],
+  '/chat': ['chat/page/index.html', HTML],
+  '/chat.js': ['dist/chat.js', SCRIPT],
+  '/chat.css': ['dist/chat.css', STYLE],
 }
 /** Each takes the request and what follows its name in the path. */
-const API = { session: (request, [name]) => session(name), todos }
+const API = { session: (request, [name]) => session(name), todos, chat }
 
 /** What the browser may load: this origin, and a WebSocket to Rowcast. */
 const CONTENT_SECURITY = `default-src 'self'; connect-src 'self' ${ROWCAST_URL} ${ROWCAST_URL.replace(/^http/, 'ws')}; img-src 'self' data:`

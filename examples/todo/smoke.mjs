@@ -18,7 +18,7 @@ async function follow(name) {
   return { call, events, received }
 }
 
-for (const path of ['/', '/todo', '/todo.js', '/todo.css']) await get(path)
+for (const path of ['/', '/door.css', '/todo', '/todo.js', '/todo.css']) await get(path)
 const [alice, bob] = await Promise.all([follow('alice'), follow('bob')])
 
 const add = async (title, shared) => (await alice.call('POST', '/api/todos', { title, shared }))[0].id

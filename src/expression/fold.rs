@@ -80,7 +80,8 @@ impl Expr {
         }
     }
 
-    fn is_null(&self) -> bool {
+    /// Is a constant NULL.
+    pub fn is_null(&self) -> bool {
         matches!(self.node, Node::Const(None))
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sqlparser::ast::{self, AccessExpr, Subscript};
 
+use super::call;
 use super::literal::sound;
 use super::operator::collation_of;
 use super::{Compiled, Opaque, Scope, primary, value};
@@ -27,9 +28,9 @@ pub(super) fn constructor(elements: &[ast::Expr], scope: &mut dyn Scope) -> Comp
 /// `array[5]`: NULL outside the bounds, and for an array that has not one dimension.
 pub(super) fn subscript(root: &ast::Expr, chain: &[AccessExpr], scope: &mut dyn Scope) -> Compiled {
     let [AccessExpr::Subscript(Subscript::Index { index })] = chain else {
-        return Err(Opaque("a field or slice".into()));
+        return Err(call::unread("a field or slice".into(), scope));
     };
-    let array = primary(root).and_then(|root| value(root, scope));
+    let array = primary(root, scope).and_then(|root| value(root, scope));
     let index = value(index, scope);
     let (array, index) = (array?, index?);
     let (Ty::Array(element), Ty::Int4) = (&array.ty, &index.ty) else {

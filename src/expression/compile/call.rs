@@ -22,15 +22,12 @@ pub(super) fn call(tree: &E, scope: &mut dyn Scope) -> Compiled {
             builtin("extract", vec![field, from], scope)
         }
         E::AtTimeZone { timestamp, time_zone } => {
-            let zone = text(value(primary(time_zone)?, scope)?, scope)?;
-            let arguments = vec![zone, value(primary(timestamp)?, scope)?];
+            let trees = [primary(time_zone, scope)?, primary(timestamp, scope)?];
+            let arguments = texts(&trees, scope)?;
             builtin("timezone", arguments, scope)
         }
         E::Position { expr, r#in } => {
-            let arguments = vec![
-                text(value(r#in, scope)?, scope)?,
-                text(value(expr, scope)?, scope)?,
-            ];
+            let arguments = texts(&[r#in, expr], scope)?;
             builtin("position", arguments, scope)
         }
         E::Substring {
@@ -40,10 +37,12 @@ pub(super) fn call(tree: &E, scope: &mut dyn Scope) -> Compiled {
             special: false,
             ..
         } => {
-            let mut arguments = vec![text(value(expr, scope)?, scope)?, value(from, scope)?];
-            if let Some(length) = substring_for {
-                arguments.push(value(length, scope)?);
-            }
+            let trees: Vec<&E> = [expr, from]
+                .into_iter()
+                .chain(substring_for)
+                .map(|tree| &**tree)
+                .collect();
+            let arguments = texts(&trees, scope)?;
             builtin("substring", arguments, scope)
         }
         E::Trim {
@@ -57,10 +56,8 @@ pub(super) fn call(tree: &E, scope: &mut dyn Scope) -> Compiled {
                 Some(ast::TrimWhereField::Leading) => "ltrim",
                 Some(ast::TrimWhereField::Trailing) => "rtrim",
             };
-            let mut arguments = vec![text(value(expr, scope)?, scope)?];
-            if let Some(what) = trim_what {
-                arguments.push(text(value(what, scope)?, scope)?);
-            }
+            let trees: Vec<&E> = [expr].into_iter().chain(trim_what).map(|tree| &**tree).collect();
+            let arguments = texts(&trees, scope)?;
             builtin(name, arguments, scope)
         }
         E::Overlay {
@@ -69,10 +66,9 @@ pub(super) fn call(tree: &E, scope: &mut dyn Scope) -> Compiled {
             overlay_from,
             overlay_for,
         } => {
-            let mut arguments = Vec::new();
-            for part in [expr, overlay_what, overlay_from].into_iter().chain(overlay_for) {
-                arguments.push(text(value(part, scope)?, scope)?);
-            }
+            let trees = [expr, overlay_what, overlay_from].into_iter().chain(overlay_for);
+            let trees: Vec<&E> = trees.map(|tree| &**tree).collect();
+            let arguments = texts(&trees, scope)?;
             builtin("overlay", arguments, scope)
         }
         E::Ceil { expr, .. } => {
@@ -96,12 +92,17 @@ pub(super) fn unread(why: String, scope: &mut dyn Scope) -> Opaque {
     Opaque(why)
 }
 
-/// In these forms Postgres does not print the casts that make text of its relatives.
-fn text(expr: Expr, scope: &mut dyn Scope) -> Compiled {
-    match expr.ty {
+/// The arguments of a form in which Postgres does not print the casts that make text of its relatives.
+fn texts(trees: &[&E], scope: &mut dyn Scope) -> Result<Vec<Expr>, Opaque> {
+    let text = |expr: Expr, scope: &mut dyn Scope| match expr.ty {
         Ty::Varchar | Ty::Bpchar | Ty::Name => convert(expr, Ty::Text, &[], scope),
         _ => Ok(expr),
-    }
+    };
+    let compiled: Vec<Compiled> = trees
+        .iter()
+        .map(|tree| value(tree, scope).and_then(|expr| text(expr, scope)))
+        .collect();
+    compiled.into_iter().collect()
 }
 
 fn function_call(function: &ast::Function, scope: &mut dyn Scope) -> Compiled {
@@ -114,13 +115,13 @@ fn function_call(function: &ast::Function, scope: &mut dyn Scope) -> Compiled {
         let why = format!("{} is more than a function call", function.name);
         return Err(unread(why, scope));
     }
-    let (schema, name) = names(&function.name)?;
+    let (schema, name) = names(&function.name).map_err(|Opaque(why)| unread(why, scope))?;
     let trees = match &function.args {
         FunctionArguments::None => Vec::new(),
         FunctionArguments::Subquery(query) if schema.is_none() && name == "array" => {
             return scope.subquery(Place::Array, query);
         }
-        FunctionArguments::Subquery(_) => return Err(Opaque("a subquery as an argument".into())),
+        FunctionArguments::Subquery(_) => return Err(unread("a subquery as an argument".into(), scope)),
         FunctionArguments::List(list) if name == "count" && is_star(list) => Vec::new(),
         FunctionArguments::List(list) => arguments(list).map_err(|Opaque(why)| unread(why, scope))?,
     };
@@ -198,7 +199,8 @@ fn builtin(name: &str, arguments: Vec<Expr>, scope: &mut dyn Scope) -> Compiled 
         expression::function(name, &types, &resolved(&collation, scope))
     };
     let Some(found) = found else {
-        let constant = !arguments.is_empty() && arguments.iter().all(|a| a.as_constant().is_some());
+        let constant = !arguments.is_empty() && arguments.iter().all(|a| a.as_constant().is_some())
+            || arguments.iter().any(Expr::is_null);
         let types: Vec<_> = types.iter().map(|ty| format!("{ty:?}")).collect();
         let nowhere = E::value(ast::Value::Null);
         let passed = |value| Passed {
@@ -213,7 +215,7 @@ fn builtin(name: &str, arguments: Vec<Expr>, scope: &mut dyn Scope) -> Compiled 
             }
             let why = format!("{name}({})", types.join(", "));
             if constant {
-                scope.poison(format!("{why}, all constants"));
+                scope.poison(format!("{why}, of constants"));
             }
             Opaque(why)
         });
@@ -265,9 +267,8 @@ fn null_if(arguments: Vec<Expr>, scope: &mut dyn Scope) -> Compiled {
 fn best(name: &str, arguments: Vec<Expr>, wanted: Ordering, scope: &mut dyn Scope) -> Compiled {
     let (ty, collation) = common(&arguments)?;
     let comparable = expression::comparable(&ty, &ty, &resolved(&collation, scope));
-    if !comparable.is_some_and(|comparable| comparable.ordered) {
-        return Err(Opaque(format!("the order of {ty:?}")));
-    }
+    let ordered = comparable.filter(|comparable| comparable.ordered);
+    known(ordered, name, &arguments.iter().collect::<Vec<_>>(), scope)?;
     let phase = scope.phase();
     let call = Expr::call(extreme(&ty, wanted), name.into(), arguments, collation, phase);
     Ok(sound(call, scope))
@@ -286,20 +287,19 @@ pub(super) fn case(tree: &E, scope: &mut dyn Scope) -> Compiled {
     };
     let operand = operand
         .as_ref()
-        .map(|operand| value(primary(operand)?, scope))
-        .transpose()?;
+        .map(|operand| primary(operand, scope).and_then(|operand| value(operand, scope)));
     let planned = scope.phase() == Phase::Planned;
-    let mut branches: Vec<(Expr, Compiled)> = Vec::new();
+    let mut branches: Vec<(Compiled, Compiled)> = Vec::new();
     let mut decided = false;
     for when in conditions {
         let test = match &operand {
-            None => condition(&when.condition, scope),
-            Some(operand) => {
-                let wanted = value(&when.condition, scope)?;
-                equality(operand.clone(), wanted, scope)?
-            }
+            None => Ok(condition(&when.condition, scope)),
+            Some(operand) => match (operand.clone(), value(&when.condition, scope)) {
+                (Ok(operand), Ok(wanted)) => equality(operand, wanted, scope),
+                (Err(why), _) | (_, Err(why)) => Err(why),
+            },
         };
-        let truth = test.as_truth();
+        let truth = test.as_ref().ok().and_then(Expr::as_truth);
         // A branch that is never taken still has a type.
         if planned && matches!(truth, Some(Some(false) | None)) {
             continue;
@@ -318,7 +318,7 @@ pub(super) fn case(tree: &E, scope: &mut dyn Scope) -> Compiled {
 }
 
 /// A result that is not known makes only its own branch opaque, if another one tells that this is a condition.
-fn finish(branches: Vec<(Expr, Compiled)>, otherwise: Option<Compiled>) -> Compiled {
+fn finish(branches: Vec<(Compiled, Compiled)>, otherwise: Option<Compiled>) -> Compiled {
     let results = || branches.iter().map(|(_, result)| result).chain(&otherwise);
     let boolean = results().any(|result| matches!(result, Ok(expr) if expr.ty == Ty::Bool));
     let kept = |result: Compiled| match result {
@@ -330,7 +330,7 @@ fn finish(branches: Vec<(Expr, Compiled)>, otherwise: Option<Compiled>) -> Compi
     }
     let mut known = Vec::new();
     for (condition, result) in branches {
-        known.push((condition, kept(result)?));
+        known.push((condition?, kept(result)?));
     }
     let otherwise = otherwise.map(kept).transpose()?;
     let all: Vec<Expr> = known

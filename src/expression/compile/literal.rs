@@ -46,7 +46,7 @@ pub(super) fn cast(tree: &ast::Expr, ty: &ast::DataType, scope: &mut dyn Scope) 
             return convert(constant, ty, &modifiers, scope);
         }
     }
-    let from = value(primary(tree)?, scope)?;
+    let from = value(primary(tree, scope)?, scope)?;
     let (ty, modifiers) = target?;
     convert(from, ty, &modifiers, scope)
 }

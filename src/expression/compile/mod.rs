@@ -7,6 +7,7 @@ mod array;
 mod call;
 mod literal;
 mod operator;
+mod parts;
 mod tokens;
 mod type_names;
 
@@ -16,6 +17,7 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
 pub use call::{arguments, is_star, names, type_name};
+pub use parts::parts;
 
 use super::fold::Phase;
 use super::{Collation, Expr, Is, Stop, Ty};
@@ -140,15 +142,31 @@ pub fn condition(tree: &ast::Expr, scope: &mut dyn Scope) -> Expr {
     match value(tree, scope) {
         Ok(expr) if expr.ty == Ty::Bool => expr,
         Ok(_) => Expr::stop(Stop::ask("a condition that is not boolean")),
-        Err(Opaque(why)) => Expr::stop(Stop::ask(why)),
+        Err(Opaque(why)) => {
+            // Postgres knows while it plans whether this constant is true, and may leave out what stands beside it.
+            if parts::is_constant(tree, scope) {
+                scope.poison(format!("{why}, of a constant"));
+            }
+            Expr::stop(Stop::ask(why))
+        }
     }
 }
 
 /// An expression of any type.
 ///
 /// # Errors
-/// Its type or its meaning is not known.
+/// Its type or its meaning is not known. What it is made of has been looked at all the same, or the whole is poisoned.
 pub fn value(tree: &ast::Expr, scope: &mut dyn Scope) -> Compiled {
+    let compiled = known_value(tree, scope);
+    if let Err(Opaque(why)) = &compiled
+        && parts::is_computed_while_planning(tree, scope)
+    {
+        scope.poison(format!("{why}, of constants"));
+    }
+    compiled
+}
+
+fn known_value(tree: &ast::Expr, scope: &mut dyn Scope) -> Compiled {
     use ast::Expr as E;
     match tree {
         E::Nested(inner) => value(inner, scope),
@@ -170,7 +188,7 @@ pub fn value(tree: &ast::Expr, scope: &mut dyn Scope) -> Compiled {
         E::UnaryOp {
             op: ast::UnaryOperator::Not,
             expr,
-        } => Ok(condition(primary(expr)?, scope).negated()),
+        } => Ok(condition(primary(expr, scope)?, scope).negated()),
         E::UnaryOp { op, expr } => operator::prefix(op, expr, scope),
         E::AnyOp {
             left,
@@ -185,8 +203,8 @@ pub fn value(tree: &ast::Expr, scope: &mut dyn Scope) -> Compiled {
         } => operator::element(left, compare_op, right, true, scope),
         E::IsDistinctFrom(left, right) => operator::distinct(left, right, scope),
         E::IsNotDistinctFrom(left, right) => operator::distinct(left, right, scope).map(Expr::negated),
-        E::IsNull(expr) => Ok(Expr::is(Is::Null, value(primary(expr)?, scope)?)),
-        E::IsNotNull(expr) => Ok(Expr::is(Is::Null, value(primary(expr)?, scope)?).negated()),
+        E::IsNull(expr) => Ok(Expr::is(Is::Null, value(primary(expr, scope)?, scope)?)),
+        E::IsNotNull(expr) => Ok(Expr::is(Is::Null, value(primary(expr, scope)?, scope)?).negated()),
         E::IsTrue(expr) => test(Is::True, expr, scope),
         E::IsNotTrue(expr) => test(Is::True, expr, scope).map(Expr::negated),
         E::IsFalse(expr) => test(Is::False, expr, scope),
@@ -202,7 +220,7 @@ pub fn value(tree: &ast::Expr, scope: &mut dyn Scope) -> Compiled {
             subquery,
             negated,
         } => {
-            let left = value(primary(expr)?, scope)?;
+            let left = operator::searching(expr, scope)?;
             let found = scope.subquery(Place::In(left), subquery)?;
             Ok(if *negated { found.negated() } else { found })
         }
@@ -238,7 +256,7 @@ fn joined(left: &ast::Expr, op: &ast::BinaryOperator, right: &ast::Expr, scope: 
     let decides = *op == ast::BinaryOperator::Or;
     let mut compiled = Vec::with_capacity(operands.len());
     for operand in operands.into_iter().rev() {
-        let operand = match primary(operand) {
+        let operand = match primary(operand, scope) {
             Ok(operand) => condition(operand, scope),
             Err(Opaque(why)) => Expr::stop(Stop::ask(why)),
         };
@@ -258,7 +276,7 @@ fn joined(left: &ast::Expr, op: &ast::BinaryOperator, right: &ast::Expr, scope: 
 
 /// An operand that binds tighter than any operator. Postgres prints parentheses around every other one, so a bare one
 /// would mean that the parser and Postgres disagree.
-fn primary(tree: &ast::Expr) -> Result<&ast::Expr, Opaque> {
+fn primary<'t>(tree: &'t ast::Expr, scope: &mut dyn Scope) -> Result<&'t ast::Expr, Opaque> {
     use ast::Expr as E;
     match tree {
         E::Nested(_)
@@ -279,12 +297,12 @@ fn primary(tree: &ast::Expr) -> Result<&ast::Expr, Opaque> {
         | E::Overlay { .. }
         | E::Ceil { .. }
         | E::Floor { .. } => Ok(tree),
-        _ => Err(Opaque("an operator without parentheses".into())),
+        _ => Err(call::unread("an operator without parentheses".into(), scope)),
     }
 }
 
 fn test(is: Is, tree: &ast::Expr, scope: &mut dyn Scope) -> Compiled {
-    Ok(Expr::is(is, condition(primary(tree)?, scope)))
+    Ok(Expr::is(is, condition(primary(tree, scope)?, scope)))
 }
 
 /// A column, or one of the words that look like one.
@@ -307,7 +325,7 @@ fn column(path: &[ast::Ident], scope: &mut dyn Scope) -> Compiled {
 
 /// `COLLATE`. Only where nothing below has another collation: which of two wins depends on more than is known here.
 fn collate(tree: &ast::Expr, collation: &ast::ObjectName, scope: &mut dyn Scope) -> Compiled {
-    let mut expr = value(primary(tree)?, scope)?;
+    let mut expr = value(primary(tree, scope)?, scope)?;
     let wanted = match type_names::name(collation)?.as_str() {
         "\"C\"" | "\"POSIX\"" | "pg_catalog.\"C\"" | "pg_catalog.\"POSIX\"" => Collation::C,
         other => return Err(Opaque(format!("collation {other}"))),

@@ -56,8 +56,8 @@ pub(super) fn binary(
     let phase = scope.phase();
     if let Some(comparison) = comparison(&symbol) {
         let comparable = compared(&left, &right, scope);
-        let comparable = known(comparable, &symbol, &[&left, &right], scope)?;
-        ordered(comparison, comparable)?;
+        let comparable = comparable.filter(|comparable| ordered(comparison, *comparable));
+        known(comparable, &symbol, &[&left, &right], scope)?;
         return Ok(sound(Expr::compare(comparison, left, right, phase), scope));
     }
     let arguments = vec![left, right];
@@ -77,7 +77,7 @@ pub(super) fn binary(
 /// An operator in front of its operand.
 pub(super) fn prefix(op: &ast::UnaryOperator, operand: &ast::Expr, scope: &mut dyn Scope) -> Compiled {
     let symbol = op.to_string();
-    let operand = value(primary(operand)?, scope)?;
+    let operand = value(primary(operand, scope)?, scope)?;
     let builtin = operator(&symbol, None, &operand.ty, &operand.collation.clone(), scope);
     let builtin = known(builtin, &symbol, &[&operand], scope)?;
     let collation = result_collation(&builtin.returns, operand.collation.clone());
@@ -104,14 +104,19 @@ pub(super) fn element(
     all: bool,
     scope: &mut dyn Scope,
 ) -> Compiled {
-    let symbol = symbol(op)?;
+    let symbol = symbol(op).map_err(|Opaque(why)| call::unread(why, scope))?;
     if let Some((query, array)) = searched(right) {
         let negated = match (symbol.as_str(), all) {
             ("=", false) => false,
             ("<>", true) => true,
-            _ => return Err(Opaque(format!("{symbol} with ANY or ALL over a subquery"))),
+            _ => {
+                return Err(call::unread(
+                    format!("{symbol} with ANY or ALL over a subquery"),
+                    scope,
+                ));
+            }
         };
-        let tested = value(primary(left)?, scope)?;
+        let tested = searching(left, scope)?;
         // `= ANY (ARRAY(SELECT …))` means what IN means, but for what the left side raises beside an empty array: IN looks
         // at it once there is a row to compare it with.
         if !array || tested.is_harmless() {
@@ -129,8 +134,8 @@ pub(super) fn element(
     };
     let test = if let Some(comparison) = comparison(&symbol) {
         let comparable = compared(&left, &element, scope);
-        let comparable = known(comparable, &symbol, &[&left, &array], scope)?;
-        ordered(comparison, comparable)?;
+        let comparable = comparable.filter(|comparable| ordered(comparison, *comparable));
+        known(comparable, &symbol, &[&left, &array], scope)?;
         ElementTest::Compare(comparison)
     } else {
         let collation = merged(&left, &element)?;
@@ -142,6 +147,12 @@ pub(super) fn element(
         ElementTest::Call(builtin, symbol.into())
     };
     Ok(sound(Expr::any_element(left, test, array, all), scope))
+}
+
+/// What is looked for in a subquery. If that is not known, nobody looks at the subquery, nor at the rights that it needs.
+pub(super) fn searching(left: &ast::Expr, scope: &mut dyn Scope) -> Compiled {
+    let left = value(primary(left, scope)?, scope);
+    left.map_err(|Opaque(why)| call::unread(why, scope))
 }
 
 /// The subquery that ANY or ALL go over, and whether that is in an ARRAY.
@@ -163,13 +174,13 @@ fn searched(tree: &ast::Expr) -> Option<(&ast::Query, bool)> {
 
 /// Compiles both sides even if one is not known: what raises in the other must be noticed.
 fn both(left: &ast::Expr, right: &ast::Expr, scope: &mut dyn Scope) -> Result<(Expr, Expr), Opaque> {
-    let left = primary(left).and_then(|left| value(left, scope));
-    let right = primary(right).and_then(|right| value(right, scope));
+    let left = primary(left, scope).and_then(|left| value(left, scope));
+    let right = primary(right, scope).and_then(|right| value(right, scope));
     Ok((left?, right?))
 }
 
 /// What is found for these arguments. If it is not known here and all of them are constants, Postgres computes it while
-/// planning, where it may raise.
+/// planning, where it may raise; and a constant NULL among them may be all that it looks at.
 pub(super) fn known<T>(
     found: Option<T>,
     name: &str,
@@ -184,17 +195,16 @@ pub(super) fn known<T>(
         let why = format!("{name} of {}", types.join(", "));
         if arguments.iter().all(|argument| argument.as_constant().is_some()) {
             scope.poison(format!("{why}, all constants"));
+        } else if arguments.iter().any(|argument| argument.is_null()) {
+            scope.poison(format!("{why}, one of them NULL"));
         }
         Opaque(why)
     })
 }
 
-fn ordered(comparison: Comparison, comparable: Comparable) -> Result<(), Opaque> {
-    match comparison {
-        Comparison::Eq | Comparison::Ne => Ok(()),
-        _ if comparable.ordered => Ok(()),
-        _ => Err(Opaque("an order that is not known here".into())),
-    }
+/// Whether this comparison is known, where equality is.
+fn ordered(comparison: Comparison, comparable: Comparable) -> bool {
+    matches!(comparison, Comparison::Eq | Comparison::Ne) || comparable.ordered
 }
 
 /// How two expressions compare, with the collation that holds for both.

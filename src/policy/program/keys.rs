@@ -5,8 +5,8 @@ use sqlparser::ast::{self, Expr as E};
 use super::claims::is_of_channel;
 use super::reach::Reach;
 use super::subquery::{conjuncts, found_by, plain_select};
-use super::tree::{equality, parts};
-use crate::expression::compile;
+use super::tree::equality;
+use crate::expression::compile::{self, parts};
 use crate::policy::relation::Probe;
 
 impl Reach<'_, '_> {

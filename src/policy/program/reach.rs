@@ -7,8 +7,8 @@ use sqlparser::ast::{self, Expr as E};
 
 use super::lift;
 use super::scope::{Builder, Names};
-use super::tree::parts;
 use super::typed::{Named, Types};
+use crate::expression::compile::parts;
 use crate::expression::compile::{self, Opaque};
 use crate::expression::{Collation, Expr, Node, Ty};
 use crate::postgres::catalog::{Body, Function, Volatility};

@@ -32,50 +32,6 @@ pub(super) fn is_closed(tree: &E) -> bool {
                 compile::arguments(list).is_ok_and(|arguments| arguments.into_iter().all(is_closed))
             }
         },
-        other => parts(other).is_some_and(|parts| parts.into_iter().all(is_closed)),
+        other => compile::parts(other).is_some_and(|parts| parts.into_iter().all(is_closed)),
     }
-}
-
-/// The operands of an expression that is nothing but operators of `pg_catalog`.
-pub(super) fn parts(tree: &E) -> Option<Vec<&E>> {
-    Some(match tree {
-        E::BinaryOp { left, op, right } => {
-            if let ast::BinaryOperator::PGCustomBinaryOperator(path) = op
-                && path.first().is_none_or(|schema| schema != "pg_catalog")
-            {
-                return None;
-            }
-            vec![left, right]
-        }
-        E::AnyOp { left, right, .. } | E::AllOp { left, right, .. } => vec![left, right],
-        E::IsDistinctFrom(left, right) | E::IsNotDistinctFrom(left, right) => vec![left, right],
-        E::UnaryOp { expr, .. }
-        | E::IsNull(expr)
-        | E::IsNotNull(expr)
-        | E::IsTrue(expr)
-        | E::IsNotTrue(expr)
-        | E::IsFalse(expr)
-        | E::IsNotFalse(expr)
-        | E::IsUnknown(expr)
-        | E::IsNotUnknown(expr)
-        | E::Extract { expr, .. }
-        | E::Collate { expr, .. } => vec![expr],
-        E::AtTimeZone { timestamp, time_zone } => vec![timestamp, time_zone],
-        E::Array(array) => array.elem.iter().collect(),
-        E::Tuple(elements) => elements.iter().collect(),
-        E::Case {
-            operand,
-            conditions,
-            else_result,
-            ..
-        } => {
-            let mut parts: Vec<&E> = operand.iter().chain(else_result).map(|e| &**e).collect();
-            for when in conditions {
-                parts.push(&when.condition);
-                parts.push(&when.result);
-            }
-            parts
-        }
-        _ => return None,
-    })
 }

@@ -8,6 +8,7 @@ mod explain;
 mod from;
 mod keys;
 mod lift;
+mod qualification;
 mod reach;
 mod scope;
 mod subquery;
@@ -24,6 +25,7 @@ use crate::auth::Claims;
 use crate::expression::{Evaluated, Expr, Node, Phase, Stop, compile};
 use crate::postgres::catalog::{Access, Catalog, Policy, RowAccess, Table};
 use claims::Settings;
+use qualification::qualification;
 use scope::{Builder, Names};
 
 /// The policies of one role on one table.
@@ -216,27 +218,6 @@ impl Program {
                 }
                 Some(_) => None,
             })
-    }
-}
-
-/// What Postgres plans of a condition on rows (`canonicalize_qual`): in its ANDs and ORs a constant NULL is as good as
-/// false, and what stands beside it in an AND is not evaluated.
-fn qualification(expr: Expr) -> Expr {
-    let refused = |part: &Expr| matches!(part.as_truth(), Some(Some(false) | None));
-    match expr.node {
-        Node::And(all) => {
-            let all: Vec<Expr> = all.into_iter().map(qualification).collect();
-            if all.iter().any(refused) {
-                return Expr::bool(Some(false));
-            }
-            Expr::and(all, Phase::Planned)
-        }
-        Node::Or(any) => {
-            let any = any.into_iter().map(qualification);
-            Expr::or(any.filter(|part| !refused(part)).collect(), Phase::Planned)
-        }
-        Node::Const(None) => Expr::bool(Some(false)),
-        _ => expr,
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Expression {
 pub struct Scope {
     /// Qualified columns.
     pub columns: Vec<(String, Kind)>,
+    /// Values that are one of them, of a hundred that could be: of constants Postgres' planner makes more.
+    pub share: usize,
 }
 
 /// The tables that subqueries read: name, and columns of which each has a type.
@@ -196,7 +198,7 @@ fn apply(random: &mut Random, scope: &Scope, depth: usize, template: &Template) 
 
 fn comparison(random: &mut Random, scope: &Scope, depth: usize) -> Expression {
     let (name, kind) = random.one(&scope.columns).clone();
-    let left = match random.percent(75) {
+    let left = match random.percent(scope.share + 20) {
         true => Expression::new(kind, name, Vec::new()),
         false => value(random, scope, kind, depth.min(2)),
     };
@@ -247,7 +249,7 @@ fn value(random: &mut Random, scope: &Scope, kind: Kind, depth: usize) -> Expres
         };
     }
     let columns: Vec<&(String, Kind)> = scope.columns.iter().filter(|column| column.1 == kind).collect();
-    if !columns.is_empty() && random.percent(55) {
+    if !columns.is_empty() && random.percent(scope.share) {
         return Expression::new(kind, random.one(&columns).0.clone(), Vec::new());
     }
     if random.percent(35) && CLAIMS.iter().any(|template| template.0 == kind) {
@@ -269,6 +271,7 @@ fn subquery(random: &mut Random, scope: &Scope, depth: usize) -> Expression {
             .iter()
             .map(|(name, kind)| (format!("{alias}.{name}"), *kind))
             .collect(),
+        share: scope.share,
     };
     let (picked, kind) = random.one(&inner.columns).clone();
     let from = format!("from world.{table} {alias} where");
@@ -294,6 +297,7 @@ fn subquery(random: &mut Random, scope: &Scope, depth: usize) -> Expression {
             // Correlated: now and then the condition may name everything on both sides.
             let both = Scope {
                 columns: scope.columns.iter().chain(&inner.columns).cloned().collect(),
+                share: scope.share,
             };
             let rest = if random.percent(20) {
                 condition(random, &both, depth.min(1))

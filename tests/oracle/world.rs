@@ -189,7 +189,7 @@ pub fn literal(random: &mut Random, kind: Kind, nulls: usize) -> String {
 /// New policies for every table.
 pub fn policies(random: &mut Random, world: &mut World) {
     for table in &mut world.tables {
-        let scope = table.scope();
+        let scope = table.scope(random.of(&[55, 55, 20]));
         let count = random.of(&[1, 1, 1, 2, 3]);
         table.policies = (0..count)
             .map(|n| Policy {
@@ -295,10 +295,11 @@ impl World {
 
 impl Table {
     /// What its policies may name.
-    fn scope(&self) -> Scope {
+    fn scope(&self, share: usize) -> Scope {
         let qualify = |(name, kind): &(String, Kind)| (format!("{}.{name}", self.name), *kind);
         Scope {
             columns: self.columns.iter().map(qualify).collect(),
+            share,
         }
     }
 

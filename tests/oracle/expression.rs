@@ -136,7 +136,7 @@ pub fn condition(random: &mut Random, scope: &Scope, depth: usize) -> Expression
     if depth > 0 && random.percent(45) {
         let mut inner = || condition(random, scope, depth - 1);
         let (a, b) = (inner(), inner());
-        return match random.below(16) {
+        return match random.below(18) {
             0..4 => new("{} and {}", vec![a, b]),
             4..8 => new("{} or {}", vec![a, b]),
             8 => new("{} and {} and {}", vec![a, b, condition(random, scope, 0)]),
@@ -148,6 +148,12 @@ pub fn condition(random: &mut Random, scope: &Scope, depth: usize) -> Expression
                 vec![a, b, condition(random, scope, 0)],
             ),
             13 => new("case when {} then {} end", vec![a, b]),
+            // The planner takes out what is common to both.
+            16 => new("({} and {}) or {}", vec![a, b.clone(), b]),
+            17 => new(
+                "({} and {}) or ({} and {})",
+                vec![a, b.clone(), condition(random, scope, 0), b],
+            ),
             14 => {
                 let test = random.of(&[
                     "is true",

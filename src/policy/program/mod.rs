@@ -26,7 +26,7 @@ use crate::expression::{Evaluated, Expr, Node, Phase, Stop, compile};
 use crate::postgres::catalog::{Access, Catalog, Policy, RowAccess, Table};
 use claims::Settings;
 use qualification::qualification;
-use scope::{Builder, Names};
+use scope::{Builder, Finished, Names};
 
 /// The policies of one role on one table.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct Program {
     expr: Expr,
     /// What it needs of the claims.
     params: Vec<Expr>,
+    /// Those of them that Postgres evaluates while it plans.
+    planned: BTreeSet<usize>,
     /// What it reads beside the row.
     relations: Vec<Arc<RelationQuery>>,
     /// Columns that it reads, as indexes into `Table::columns`.
@@ -87,7 +89,12 @@ impl Program {
             &mut policies,
         );
         let mut expr = qualification(Expr::and(vec![rows, files], Phase::Planned));
-        let (params, relations, poison) = builder.finish();
+        let Finished {
+            params,
+            relations,
+            planned,
+            poison,
+        } = builder.finish();
         if let Some(why) = poison {
             expr = Expr::stop(Stop::ask(why));
         }
@@ -101,6 +108,7 @@ impl Program {
         Self {
             expr,
             params,
+            planned,
             relations,
             columns,
             policies,
@@ -115,6 +123,7 @@ impl Program {
         Self {
             expr: Expr::stop(Stop::ask(why)),
             params: Vec::new(),
+            planned: BTreeSet::new(),
             relations: Vec::new(),
             columns: BTreeSet::new(),
             policies: self.policies,
@@ -159,6 +168,10 @@ impl Program {
 
     /// What is left for somebody: no parameter is left in it. Evaluate it with [`Expr::passes`].
     pub fn residual(&self, bound: &Bound) -> Expr {
+        let raises = |param: &usize| !matches!(bound.params.get(*param), Some(Ok(_)));
+        if self.planned.iter().any(raises) {
+            return Expr::stop(Stop::ask("a function that is said to be immutable, and raises"));
+        }
         let expr = self.expr.rebuilt(Phase::Executed, &mut |part| {
             let node = match &part.node {
                 Node::Param(index) => match bound.params.get(*index) {

@@ -1,6 +1,6 @@
 //! What the names in a policy mean, and in the functions that it calls.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use sqlparser::ast;
@@ -29,11 +29,21 @@ pub(super) struct Builder<'a> {
     /// Tells parameters that are the same.
     prints: Vec<String>,
     relations: Vec<Arc<RelationQuery>>,
+    /// Parameters that Postgres evaluates while it plans.
+    planned: BTreeSet<usize>,
     poison: Option<String>,
     /// That of the policy in hand.
     poisoned: Option<String>,
     /// Functions that are being looked into.
     pub(super) inside: Vec<u32>,
+}
+
+/// What was gathered while they were compiled.
+pub(super) struct Finished {
+    pub(super) params: Vec<Expr>,
+    pub(super) relations: Vec<Arc<RelationQuery>>,
+    pub(super) planned: BTreeSet<usize>,
+    pub(super) poison: Option<String>,
 }
 
 impl<'a> Builder<'a> {
@@ -56,6 +66,7 @@ impl<'a> Builder<'a> {
             params: Vec::new(),
             prints: Vec::new(),
             relations: Vec::new(),
+            planned: BTreeSet::new(),
             poison,
             poisoned: None,
             inside: Vec::new(),
@@ -72,8 +83,13 @@ impl<'a> Builder<'a> {
         self.poisoned.as_deref()
     }
 
-    pub(super) fn finish(self) -> (Vec<Expr>, Vec<Arc<RelationQuery>>, Option<String>) {
-        (self.params, self.relations, self.poison)
+    pub(super) fn finish(self) -> Finished {
+        Finished {
+            params: self.params,
+            relations: self.relations,
+            planned: self.planned,
+            poison: self.poison,
+        }
     }
 
     /// The number of a parameter.
@@ -241,6 +257,22 @@ impl<'b, 'a> Names<'b, 'a> {
         }
     }
 
+    /// What Postgres evaluates while it plans, wherever that stands: where it says something else to every reader, it is
+    /// evaluated when those are known.
+    fn planned(&mut self, name: &str, compiled: &Compiled) {
+        match compiled {
+            Ok(expr) if expr.as_constant().is_some() => {}
+            Ok(expr) if lift::is_of_claims(expr) => {
+                if !self.trying {
+                    let param = self.builder.param(expr);
+                    self.builder.planned.insert(param);
+                }
+            }
+            Ok(_) => self.poison(format!("calls {name} while it plans")),
+            Err(Opaque(why)) => self.poison(why.clone()),
+        }
+    }
+
     /// The body of a function in place of its call.
     fn inlined(&mut self, function: &Function, arguments: Vec<Expr>, texts: Vec<Option<String>>) -> Compiled {
         let called = format!("calls {}.{}", function.schema, function.name);
@@ -388,14 +420,16 @@ impl Scope for Names<'_, '_> {
         };
         let types: Vec<Ty> = arguments.iter().map(|argument| argument.ty.clone()).collect();
         let constant = arguments.iter().all(|argument| argument.as_constant().is_some());
+        let null = arguments.iter().any(Expr::is_null);
         let found = self.builder.function(schema, name, &types);
-        let immutable = found
-            .as_ref()
-            .map_or(true, |f| f.volatility == Volatility::Immutable);
+        let immutable = |function: &Arc<Function>| function.volatility == Volatility::Immutable;
+        // Postgres calls it while it plans, or knows without a call what it answers to a NULL.
+        let planned = found.as_ref().map_or(constant || null, |function| {
+            (constant && immutable(function)) || (null && function.strict)
+        });
         let compiled = found.and_then(|function| self.inlined(&function, arguments, texts));
-        if let (Err(Opaque(why)), true, true) = (&compiled, constant, immutable) {
-            // Postgres may call it while planning.
-            self.poison(why.clone());
+        if planned {
+            self.planned(name, &compiled);
         }
         compiled
     }

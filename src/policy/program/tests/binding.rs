@@ -109,8 +109,21 @@ fn program(policies: &[&str]) -> Program {
         files: RowAccess::Unrestricted,
     };
     let members = table(2, "members", &[("team", 23), ("member", 2950)], Vec::new());
+    let immutable = |oid, name, query| {
+        let function = function(oid, "public", name, 2950, Some(query));
+        Arc::new(Function {
+            volatility: Volatility::Immutable,
+            ..Function::clone(&function)
+        })
+    };
     let functions = [
         function(10, "auth", "uid", 2950, Some(UID)),
+        immutable(13, "said_to_be_constant", UID),
+        immutable(
+            14,
+            "read_while_planning",
+            "SELECT m.member AS x FROM public.members m",
+        ),
         function(11, "public", "check_in_plpgsql", 16, None),
         function(12, "public", "not_for_you", 16, Some("SELECT true AS x")),
     ];
@@ -125,7 +138,7 @@ fn program(policies: &[&str]) -> Program {
     };
     let columns = [("id", 23), ("owner", 2950), ("team", 23), ("open", 16)];
     let docs = table(1, "docs", &columns, policies);
-    Program::new(&docs, &access, &HashSet::from([10, 11]), &catalog)
+    Program::new(&docs, &access, &HashSet::from([10, 11, 13, 14]), &catalog)
 }
 
 fn claims(sub: &str, rest: serde_json::Value) -> Arc<Claims> {
@@ -373,6 +386,22 @@ fn a_call_that_postgres_refuses_is_asked_whatever_stands_beside_it() {
     let program = program(&["(open OR public.not_for_you())"]);
     let residual = program.residual(&program.bind(&claims(ALICE, serde_json::json!({}))));
     assert!(matches!(residual.passes(&Open), Err(Stop::Ask(_))));
+}
+
+#[test]
+fn what_is_said_to_be_immutable_is_evaluated_before_everything_else() {
+    let passes = |policy: &str, sub: &str| {
+        let program = program(&[policy]);
+        let residual = program.residual(&program.bind(&claims(sub, serde_json::json!({}))));
+        residual.passes(&Open).ok()
+    };
+    let policy = "(open OR (owner = public.said_to_be_constant()))";
+    assert_eq!(passes(policy, ALICE), Some(true));
+    assert_eq!(passes(policy, "nobody"), None);
+    assert_eq!(
+        passes("(open OR (owner = public.read_while_planning()))", ALICE),
+        None
+    );
 }
 
 #[test]

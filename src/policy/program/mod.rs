@@ -88,7 +88,15 @@ impl Program {
             &mut builder,
             &mut policies,
         );
-        let mut expr = qualification(Expr::and(vec![rows, files], Phase::Planned));
+        let expr = qualification(Expr::and(vec![rows, files], Phase::Planned));
+        // Postgres evaluates the operands of a top-level AND in any order: none has a value for the others.
+        let mut expr = match &expr.node {
+            Node::And(all) => {
+                let all = all.iter().map(|operand| builder.lift(operand));
+                Expr::and(all.collect(), Phase::Planned)
+            }
+            _ => builder.lift(&expr),
+        };
         let Finished {
             params,
             relations,
@@ -277,8 +285,7 @@ fn one(policy: &Policy, builder: &mut Builder<'_>) -> (Expr, Judged) {
     };
     builder.begin();
     let mut names = Names::of_row(builder);
-    let compiled = compile::compile(using, &mut names);
-    let expr = builder.lift(&compiled);
+    let expr = compile::compile(using, &mut names);
     let verdict = explain::judged(&expr, builder.poisoned());
     (expr, verdict)
 }

@@ -194,11 +194,19 @@ pub(super) const FORMS: &[(char, &str)] = &[
         'c',
         "(null::bool and (auth.jwt() ->> 'team')::int = team) or level = 3",
     ),
+    (
+        'c',
+        "((auth.jwt() ->> 'team')::int between symmetric 1 and null::int) or level = 3",
+    ),
     // What both demand is demanded once, and nothing of the first is left.
     ('c', "((data ->> 'n')::int = level and team = 1) or team = 1"),
     (
         'c',
         "((data ->> 'n')::int = level and team = 1) or (team = 1 and level = 2)",
+    ),
+    (
+        'c',
+        "((auth.jwt() ->> 'team')::int = 3 and auth.role() <> 'anon') or auth.role() <> 'anon'",
     ),
     // Printed like constants of these lengths, and cut or rounded all the same.
     ('c', "status like 'draft-'::varchar(2) || '%'"),

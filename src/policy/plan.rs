@@ -64,7 +64,7 @@ pub(super) fn plan(question: &Question<'_>, types: &Types) -> Plan {
         picked(table, types, &reads)
     };
     match source {
-        Ok(source) => Plan::Ask(query(&test(policy, &filter), &source, table)),
+        Ok(source) => Plan::Ask(query(&tested(policy, &filter, &source, table, whole_row))),
         Err(failure) => Plan::Decided(Verdict::Failed(failure)),
     }
 }
@@ -171,22 +171,34 @@ fn cast(table: &Table, types: &Types, column: usize) -> Result<String, Failure> 
     Ok(sql)
 }
 
+/// True for a row that passes.
+///
 /// The filter is evaluated only where the policies say yes: a filter may raise, and that it did would tell its author
 /// something of a row that is hidden. AND would not do, it goes on behind NULL.
-fn test(policy: Option<String>, filter: &[String]) -> String {
-    let filter = filter.join(" and ");
+///
+/// The policies stand in a WHERE, as in a SELECT: Postgres leaves out of it what cannot matter and might raise. Over the
+/// row as the result of a function it would also guess there how many rows pass, and raise on claims that nothing looks
+/// at.
+fn tested(policy: Option<String>, filter: &[String], source: &str, table: &Table, function: bool) -> String {
+    let name = quote_identifier(&table.name.table);
+    let filter = if filter.is_empty() {
+        "true".to_owned()
+    } else {
+        filter.join(" and ")
+    };
     match policy {
-        None => filter,
-        Some(policy) if filter.is_empty() => policy,
-        Some(policy) => format!("case when {policy} then {filter} end"),
+        None => format!("select {filter} from {source} as {name}"),
+        Some(policy) if function => {
+            format!("select case when {policy} then {filter} end from {source} as {name}")
+        }
+        Some(policy) => format!("select {filter} from {source} as {name} where {policy}"),
     }
 }
 
-fn query(test: &str, source: &str, table: &Table) -> String {
+fn query(tested: &str) -> String {
     format!(
         "select coalesce(pg_catalog.array_agg(asked.n), '{{}}') from pg_catalog.unnest($2) as asked(n) \
-         where (select {test} from {source} as {})",
-        quote_identifier(&table.name.table),
+         where ({tested})"
     )
 }
 

@@ -5,7 +5,9 @@ use std::cmp::Ordering;
 use sqlparser::ast::{self, Expr as E, FunctionArg, FunctionArgExpr, FunctionArguments};
 
 use super::literal::{convert, sound};
-use super::operator::{collation_of, compared, equality, extreme, known, merged, resolved, result_collation};
+use super::operator::{
+    collation_of, compared, equality, every, extreme, known, merged, resolved, result_collation,
+};
 use super::{Compiled, Opaque, Passed, Place, Scope, condition, primary, type_names, value};
 use crate::expression::fold::Phase;
 use crate::expression::{self, Collation, Datum, Expr, Node, Ty};
@@ -102,7 +104,7 @@ fn texts(trees: &[&E], scope: &mut dyn Scope) -> Result<Vec<Expr>, Opaque> {
         .iter()
         .map(|tree| value(tree, scope).and_then(|expr| text(expr, scope)))
         .collect();
-    compiled.into_iter().collect()
+    every(compiled, scope)
 }
 
 fn function_call(function: &ast::Function, scope: &mut dyn Scope) -> Compiled {
@@ -129,7 +131,7 @@ fn function_call(function: &ast::Function, scope: &mut dyn Scope) -> Compiled {
         return coalesce(&trees, scope);
     }
     let compiled: Vec<Compiled> = trees.iter().map(|tree| value(tree, scope)).collect();
-    let arguments: Vec<Expr> = compiled.into_iter().collect::<Result<_, _>>()?;
+    let arguments = every(compiled, scope)?;
     match (schema.as_deref(), name.as_str()) {
         (None, "nullif") => null_if(arguments, scope),
         (None, "greatest") => best("greatest", arguments, Ordering::Greater, scope),

@@ -176,7 +176,20 @@ fn searched(tree: &ast::Expr) -> Option<(&ast::Query, bool)> {
 fn both(left: &ast::Expr, right: &ast::Expr, scope: &mut dyn Scope) -> Result<(Expr, Expr), Opaque> {
     let left = primary(left, scope).and_then(|left| value(left, scope));
     let right = primary(right, scope).and_then(|right| value(right, scope));
-    Ok((left?, right?))
+    let both = <[Expr; 2]>::try_from(every(vec![left, right], scope)?);
+    both.map(|[left, right]| (left, right))
+        .map_err(|_| Opaque("an operator of other than two operands".into()))
+}
+
+/// The operands or arguments of what may be strict. A constant NULL among them decides, whatever the others are.
+pub(super) fn every(compiled: Vec<Compiled>, scope: &mut dyn Scope) -> Result<Vec<Expr>, Opaque> {
+    let null = |one: &Compiled| matches!(one, Ok(expr) if expr.is_null());
+    let null = compiled.iter().any(null);
+    let all: Result<Vec<Expr>, Opaque> = compiled.into_iter().collect();
+    if let (Err(Opaque(why)), true) = (&all, null) {
+        scope.poison(format!("{why}, beside a constant NULL"));
+    }
+    all
 }
 
 /// What is found for these arguments. If it is not known here and all of them are constants, Postgres computes it while

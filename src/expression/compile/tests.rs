@@ -239,6 +239,8 @@ fn constants_that_have_no_value_spoil_everything() {
         "(t OR 'yes'::agreed)",
         "(t OR (GREATEST('a'::text, 'b'::text) = 'b'::text))",
         "(t OR ((one ? NULL::integer) IS NULL))",
+        "(t OR ((opaque(one) = (NULL::integer + 1)) IS NULL))",
+        "(t OR (public.opaque(opaque(one), (NULL::integer + 1)) IS NULL))",
         // Nothing of these is looked into.
         "(t OR (('{1,2}'::integer[])[1:(1 / 0)] IS NULL))",
         "(t OR (one OPERATOR(public.=) ANY (ARRAY[(1 / 0)])))",

@@ -6,16 +6,25 @@ use crate::expression::{Expr, Node, Phase};
 /// In its ANDs and ORs a constant NULL is as good as false, and what stands beside it in an AND is not evaluated. What all
 /// operands of an OR demand is demanded once, in front of it.
 pub(super) fn qualification(expr: Expr) -> Expr {
+    match canonical(expr) {
+        Expr {
+            node: Node::And(all), ..
+        } => Expr::and(all.into_iter().map(searching).collect(), Phase::Planned),
+        expr => searching(expr),
+    }
+}
+
+fn canonical(expr: Expr) -> Expr {
     match expr.node {
         Node::And(all) => {
-            let all: Vec<Expr> = all.into_iter().map(qualification).collect();
+            let all: Vec<Expr> = all.into_iter().map(canonical).collect();
             if all.iter().any(refused) {
                 return Expr::bool(Some(false));
             }
             Expr::and(all, Phase::Planned)
         }
         Node::Or(any) => {
-            let any = any.into_iter().map(qualification);
+            let any = any.into_iter().map(canonical);
             let any = Expr::or(any.filter(|part| !refused(part)).collect(), Phase::Planned);
             match any.node {
                 Node::Or(any) => factored(any),
@@ -23,6 +32,29 @@ pub(super) fn qualification(expr: Expr) -> Expr {
             }
         }
         Node::Const(None) => Expr::bool(Some(false)),
+        _ => expr,
+    }
+}
+
+/// In an OR or an AND, an IN that comes to NULL is as good as false where Postgres hashes what it looks through
+/// (`unknownEqFalse`), which is for it to choose: nobody here knows whether what stands behind one in an AND is evaluated.
+/// At the top that does not matter, what is not true there is hidden either way.
+fn searching(expr: Expr) -> Expr {
+    match expr.node {
+        Node::Or(any) => Expr::or(any.into_iter().map(searching).collect(), Phase::Planned),
+        Node::And(all) => {
+            let mut behind = false;
+            let all = all.into_iter().map(|part| {
+                let search = part.contains(&mut |part| matches!(part.node, Node::In { exists: false, .. }));
+                let part = match behind && !part.is_harmless() {
+                    true => Expr::unsure(part),
+                    false => searching(part),
+                };
+                behind |= search;
+                part
+            });
+            Expr::and(all.collect(), Phase::Planned)
+        }
         _ => expr,
     }
 }

@@ -198,6 +198,11 @@ pub(super) const FORMS: &[(char, &str)] = &[
         'c',
         "((auth.jwt() ->> 'team')::int between symmetric 1 and null::int) or level = 3",
     ),
+    // NULL in front of what raises, or false: Postgres has it false where it hashes what IN looks through.
+    (
+        's',
+        "(7 in (select maybe from members where team is not null) and 1 / (level - 2) = 1) or level = 2",
+    ),
     // What both demand is demanded once, and nothing of the first is left.
     ('c', "((data ->> 'n')::int = level and team = 1) or team = 1"),
     (

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
-use crate::support::{Client, Database, Server, Version, token};
+use crate::support::{Client, Database, Message, Server, Version, token};
 
 const TABLE: &str = "create table notes (id int primary key); grant select on notes to authenticated;
                      alter publication supabase_realtime add table notes";
@@ -386,11 +386,16 @@ async fn a_token_that_expires_ends_the_channel_and_its_rows() {
         renewed
             .push("renewed", "access_token", json!({"access_token": good()}))
             .await;
-        assert_eq!(
-            renewed.system("renewed").await["message"],
-            "Subscribed to PostgreSQL"
-        );
+        let renewal = |m: &Message| m.event == "system" && m.payload["message"] == "Subscribed to PostgreSQL";
+        renewed.expect("the renewal", renewal).await;
 
+        let warned = ending.system("ending").await;
+        assert_eq!(
+            (&warned["status"], &warned["extension"]),
+            (&json!("ok"), &json!("system"))
+        );
+        let message = warned["message"].as_str().expect("a text");
+        assert_eq!(without_numbers(message), "Token expires in N seconds");
         let told = ending.system("ending").await;
         let message = told["message"].as_str().expect("a text");
         assert_eq!(without_numbers(message), EXPIRED.1);

@@ -282,7 +282,9 @@ impl Session {
 
     fn remove(&mut self, topic: &str) -> Option<Channel> {
         self.end_rows(topic);
-        let channel = self.channels.remove(topic)?;
+        let mut channel = self.channels.remove(topic)?;
+        // Nothing of the room follows what is said to the channel from now on.
+        channel.member = None;
         if channel.is_joined() {
             self.context.metrics.channels.dec();
         }

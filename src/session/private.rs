@@ -249,14 +249,13 @@ impl Session {
             return Vec::new();
         };
         let mut effects = vec![Effect::FollowRights(id)];
-        let private = self.channels.get_mut(&topic).and_then(|c| c.private.as_mut());
-        // What is being asked now is answered anew, for the claims in force.
-        let Some(private) = private.filter(|private| private.asking.is_none()) else {
+        let Some(private) = self.channels.get_mut(&topic).and_then(|c| c.private.as_mut()) else {
             return effects;
         };
         let before = private.granted;
-        let known = private.known;
-        private.learn(known, rights);
+        // What is being asked now is answered anew.
+        let asked = private.asking.map_or(Rights::NONE, |asking| asking.wanted);
+        private.learn(private.known - asked, rights);
         effects.extend(self.rights_are(&topic, before, now));
         effects
     }

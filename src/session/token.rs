@@ -148,7 +148,6 @@ impl Session {
     pub(super) fn close(&mut self, topic: &Arc<str>, notice: &Notice, now: Now) -> Vec<Effect> {
         self.end_rows(topic);
         if let Some(channel) = self.channels.get_mut(topic) {
-            // Nothing of the room follows what is said now.
             channel.member = None;
         }
         self.notify(topic, notice);

@@ -36,7 +36,7 @@ async fn members_read_and_write_and_others_do_not() {
     let db = Database::new().await;
     db.execute(ROOMS).await;
     db.execute(&format!(
-        "insert into members values ('tea', '{ALICE}'), ('tea', '{BOB}', false)"
+        "insert into members values ('tea', '{ALICE}', true), ('tea', '{BOB}', false)"
     ))
     .await;
     let server = Server::start(&db).await;

@@ -317,6 +317,19 @@ fn what_was_revoked_from_a_writer_is_refused_from_then_on() {
 }
 
 #[test]
+fn what_is_revoked_while_something_else_is_asked_counts() {
+    let (mut client, id) = joined(json!({}), Rights::READ_BROADCAST);
+    let asked = client.broadcast(TOPIC, &said());
+    let effects = client.session.rights_changed(id, Rights::NONE, client.now);
+    closes_with(
+        &client,
+        &effects,
+        "You do not have permissions to read from this Channel topic: a",
+    );
+    assert!(answer(&mut client, &asked, Rights::WRITE_BROADCAST).is_empty());
+}
+
+#[test]
 fn an_answer_to_an_earlier_question_does_not_count() {
     let (mut client, effects) = asking(json!({}));
     let (first, ..) = question(&effects);

@@ -35,7 +35,8 @@ const ROUTES = {
   'GET directs/:': (query, [person]) =>
     query(
       `select id, sender, body, sent_at from chat.directs
-       where least(sender, recipient) = least(auth.uid(), $1::uuid) and greatest(sender, recipient) = greatest(auth.uid(), $1::uuid)
+       where least(sender, recipient) = least(auth.uid(), $1::uuid)
+         and greatest(sender, recipient) = greatest(auth.uid(), $1::uuid)
        order by id desc limit $2`,
       [person, HISTORY],
     ),

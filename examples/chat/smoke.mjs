@@ -18,8 +18,12 @@ for (const path of ['/chat', '/chat.js', '/chat.css']) await get(path)
 const [alice, bob, cleo] = await Promise.all(['alice', 'bob', 'cleo'].map(signIn))
 const { add, received } = happenings()
 const between = `dm:${[alice.user.id, bob.user.id].sort().join(':')}`
-await joined(bob, between, (channel) => channel.on('broadcast', { event: 'message' }, ({ payload }) => add(payload.record.body)))
-await joined(bob, `user:${bob.user.id}`, (channel) => channel.on('broadcast', { event: 'new' }, ({ payload }) => add(payload.kind)))
+await joined(bob, between, (channel) =>
+  channel.on('broadcast', { event: 'message' }, ({ payload }) => add(payload.record.body)),
+)
+await joined(bob, `user:${bob.user.id}`, (channel) =>
+  channel.on('broadcast', { event: 'new' }, ({ payload }) => add(payload.kind)),
+)
 const { status } = await join(cleo, between)
 if (status === 'SUBSCRIBED') fail('Cleo may listen to what is between Alice and Bob')
 

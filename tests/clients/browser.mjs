@@ -71,7 +71,7 @@ export async function acrossARestart(name, down, up) {
   })
 }
 
-/** Runs `body(newPage)`, where each page is somebody else's browser; ends with the result. */
+/** Runs `body(open)`, where each opened page is somebody else's browser; ends with the result. */
 export async function run(body) {
   const profile = await mkdtemp(join(tmpdir(), 'rowcast-page-'))
   const complaints = []
@@ -79,10 +79,11 @@ export async function run(body) {
   try {
     await database.connect()
     browser = await chromium.launch({ executablePath: CHROMIUM, args: ARGUMENTS, env: { ...process.env, HOME: profile } })
-    const open = async (url) => {
+    const open = async (url, prepare = async () => {}) => {
       const context = await browser.newContext({ viewport: DESKTOP })
       const page = await context.newPage()
       page.on('pageerror', (error) => complaints.push(error.message))
+      await prepare(page)
       await page.goto(url)
       return page
     }

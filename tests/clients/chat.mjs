@@ -2,7 +2,8 @@
 // README.md tells the contract. Prints one line per check and ends with {"kind":"result","ok":…}.
 import { createClient } from '@supabase/supabase-js'
 import { WebSocket } from 'ws'
-import { DESKTOP, TIMEOUT_MS, acrossARestart, check, equal, everyControlHasAName, fitsAPhone, holds, run, screenshot, sql } from './browser.mjs'
+import { DESKTOP, TIMEOUT_MS, acrossARestart, check, equal, everyControlHasAName } from './browser.mjs'
+import { fitsAPhone, holds, run, screenshot, sql } from './browser.mjs'
 
 const { PAGE_URL, EXPECT_RESTART } = process.env
 const ID = {
@@ -168,7 +169,8 @@ async function atTheWire() {
   await checkAs('bob', 'nobody puts words into the mouth of another one', async (client) => {
     const [rows, typing] = [await join(client, BETWEEN), await join(client, `${BETWEEN}:typing`)]
     equal([rows.status, typing.status], ['SUBSCRIBED', 'SUBSCRIBED'], 'what Bob is answered')
-    const forged = { operation: 'INSERT', table: 'directs', record: { id: 1e9, sender: ID.alice, body: 'Forged', sent_at: new Date() } }
+    const record = { id: 1e9, sender: ID.alice, body: 'Forged', sent_at: new Date() }
+    const forged = { operation: 'INSERT', table: 'directs', record }
     await rows.channel.send({ type: 'broadcast', event: 'message', payload: forged })
     // Sent later on the same connection, so it would arrive later, too.
     await typing.channel.send({ type: 'broadcast', event: 'typing', payload: { person: ID.bob, typing: true } })
@@ -228,7 +230,13 @@ async function comingAndGoing(open) {
   await check('who closes the page is offline, and online again when they come back', async () => {
     await page.cleo.context().close()
     await sees('alice', 'cleo', 'offline')
-    page.cleo = await open(`${PAGE_URL}?as=cleo`)
+    page.cleo = await open(`${PAGE_URL}?as=cleo`, (fresh) => fresh.clock.install())
+    await sees('alice', 'cleo', 'online')
+  })
+  await check('who does nothing for a minute is away, too', async () => {
+    await page.cleo.clock.fastForward(61_000)
+    await sees('alice', 'cleo', 'away')
+    await page.cleo.keyboard.press('Shift')
     await sees('alice', 'cleo', 'online')
   })
 }
@@ -278,6 +286,11 @@ async function looks() {
   })
   await everyControlHasAName(page.alice)
   await fitsAPhone(page.alice)
+  await check('on a phone, rooms and people are one step back', async () => {
+    await page.alice.locator('#back').click()
+    await goTo('alice', room.kitchen)
+    await shows('alice', '#text')
+  })
   await page.alice.setViewportSize(DESKTOP)
   await check('light and dark change places', async () => {
     const scheme = () => page.alice.evaluate(() => getComputedStyle(document.documentElement).backgroundColor)

@@ -1,6 +1,7 @@
 // The to-do page in a real browser: what Alice and Bob each see while rows change in Postgres and in the page.
 // README.md tells the contract. Prints one line per check and ends with {"kind":"result","ok":…}.
-import { DESKTOP, TIMEOUT_MS, acrossARestart, check, equal, everyControlHasAName, fitsAPhone, holds, run, screenshot, sql } from './browser.mjs'
+import { DESKTOP, TIMEOUT_MS, acrossARestart, check, equal, everyControlHasAName } from './browser.mjs'
+import { fitsAPhone, holds, run, screenshot, sql } from './browser.mjs'
 
 const { PAGE_URL, EXPECT_RESTART } = process.env
 const ALICE = 'a11ce000-0000-4000-8000-000000000001'

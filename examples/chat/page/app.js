@@ -62,7 +62,8 @@ export class App {
     history.replaceState(null, '', `#${key}`)
     find('#app').dataset.view = 'talk'
     if (room) {
-      this.thread.open(key, room.name, room.private ? 'Private: for those who were brought along' : 'Public: whoever wants may join')
+      const who = room.private ? 'Private: for those who were brought along' : 'Public: whoever wants may join'
+      this.thread.open(key, room.name, who)
       this.#talk = new RoomTalk(room, this)
       this.who()
     } else {
@@ -178,7 +179,8 @@ export class App {
     const missing = room ? others.filter((person) => !this.#members.includes(person)) : []
     if (missing.length === 0) find('#invite').hidden = true
     const choice = find('#invite').elements.person
-    if (document.activeElement !== choice) choice.replaceChildren(...missing.map(({ id, name }) => h('option', { value: id }, name)))
+    const chosen = choice.value
+    choice.replaceChildren(...missing.map(({ id, name }) => h('option', { value: id, selected: id === chosen }, name)))
   }
 
   #controls() {

@@ -16,6 +16,7 @@ export function received(way, where, what) {
   const count = h('span', { class: 'count' })
   last = { same, count, times: 1 }
   const log = find('#log')
-  log.prepend(h('li', { 'data-way': way, title: where }, h('span', { class: 'way' }, way), h('span', { class: 'what' }, what), count))
+  const parts = [h('span', { class: 'way' }, way), h('span', { class: 'what' }, what), count]
+  log.prepend(h('li', { 'data-way': way, title: where }, ...parts))
   while (log.children.length > LINES) log.lastElementChild.remove()
 }

@@ -14,10 +14,15 @@ function place({ key, mark, name, hint, open, unread, status, onclick }) {
   return h('li', {}, button)
 }
 
-/** Puts new lines into a list, and leaves the focus where it was. */
+/** Puts lines into a list. What has not changed stays, so that nothing is taken away under a finger, or the focus. */
 function fill(list, lines) {
   const focused = list.contains(document.activeElement) && document.activeElement.dataset.key
-  list.replaceChildren(...lines)
+  for (const [index, line] of lines.entries()) {
+    const shown = list.children[index]
+    if (!shown) list.append(line)
+    else if (!shown.isEqualNode(line)) shown.replaceWith(line)
+  }
+  while (list.children.length > lines.length) list.lastElementChild.remove()
   if (focused) list.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus()
 }
 
@@ -59,9 +64,10 @@ export function showPeople(people, { current, unread, open, statusOf }) {
 export function showMembers(members, statusOf) {
   const line = (person) => {
     const status = statusOf(person.id)
-    return h('li', { 'data-member': person.id, 'data-status': status }, avatar(person, status), h('span', { class: 'label' }, person.name), h('span', { class: 'hint' }, status))
+    const [name, hint] = [h('span', { class: 'label' }, person.name), h('span', { class: 'hint' }, status)]
+    return h('li', { 'data-member': person.id, 'data-status': status }, avatar(person, status), name, hint)
   }
-  find('#members').replaceChildren(...members.map(line))
+  fill(find('#members'), members.map(line))
 }
 
 /** Alt and an arrow: to the next or the last of everything that can be opened. */

@@ -14,7 +14,8 @@ export class RoomTalk {
     Object.assign(this, { room, api, thread, key: `room:${room.id}`, about: { room: room.id } })
     const me = connection.user.id
     const typing = new Typing(me, (payload) => this.line.send('typing', payload), (list) => thread.typing(list))
-    const cursors = new Cursors(thread.area(), thread.layer, people, (payload) => this.line.send('cursor', { person: me, ...payload }))
+    const point = (position) => this.line.send('cursor', { person: me, ...position })
+    const cursors = new Cursors(thread.area(), thread.layer, people, point)
     this.typing = typing
     this.line = connection.keep(this.key, { private: true }, {
       listen: (channel) =>

@@ -46,9 +46,11 @@ impl Pump {
                 }
                 Event::Change(_) => {}
                 Event::Message { prefix, .. } => {
-                    if prefix == MESSAGE_PREFIX {
+                    let known = self.transaction.is_some() && self.held.reread;
+                    if prefix == MESSAGE_PREFIX && !known {
                         self.stream().await;
                         self.reread(shutdown).await;
+                        self.held.reread = true;
                     }
                 }
                 Event::Commit(transaction) => {

@@ -10,6 +10,8 @@ pub(super) struct Held {
     bytes: usize,
     /// It is judged as it comes: it was too large to hold, or changed the catalog.
     pub(super) streams: bool,
+    /// The catalog has been read since everybody could see what the transaction did: that goes for all of its statements.
+    pub(super) reread: bool,
 }
 
 /// Most changes of one transaction that wait for its commit, and most bytes of their rows' text.

@@ -2,16 +2,33 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use rowcast::dev::PrivateCluster;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
-use super::server::{Server, join, user};
+use super::server::{Server, user};
+use super::wire;
 
-const IDLE: usize = 5_000;
+/// As many as are measured where a process may have so many files.
+const WANTED: usize = 20_000;
 
-pub async fn table(cluster: &PrivateCluster) {
-    println!("\nresident memory of the server at {IDLE} connections\n");
-    println!("| each connection | KiB per connection |\n|---|---|");
+/// Files of a server beside its connections.
+const OTHER_FILES: usize = 100;
+
+/// Connections that are opened side by side.
+const BATCH: usize = 32;
+
+/// Users; each has several connections.
+const USERS: usize = 500;
+
+pub async fn table(cluster: &PrivateCluster, files: usize) {
+    let count = WANTED.min(files.saturating_sub(OTHER_FILES));
+    println!("\nresident memory of the server at {count} connections");
+    if count < WANTED {
+        println!("(not {WANTED}: a process may have {files} files here, and no more)");
+    }
+    println!("\n| each connection | KiB per connection | left when all have gone |\n|---|---|---|");
     for (name, changes) in [
         ("idle, no channel", None),
         ("one channel", Some(json!([]))),
@@ -22,22 +39,33 @@ pub async fn table(cluster: &PrivateCluster) {
     ] {
         // A server of its own each time: memory that an earlier round has touched does not count as free.
         let server = Server::start(cluster).await;
-        println!("| {name} | {:.1} |", idle(&server, changes).await);
+        let (each, left) = idle(&server, changes, count).await;
+        println!("| {name} | {each:.1} | {left:.1} |");
     }
 }
 
-/// KiB of resident memory per connection.
-async fn idle(server: &Server, changes: Option<Value>) -> f64 {
+/// KiB of resident memory per connection, while they are there and afterwards.
+async fn idle(server: &Server, changes: Option<Value>, count: usize) -> (f64, f64) {
     let before = server.resident_kib();
-    let mut sockets = Vec::with_capacity(IDLE);
-    for n in 0..IDLE {
-        let mut socket = server.connect(&user(n % 500)).await;
-        if let Some(changes) = &changes {
-            join(&mut socket, changes.clone()).await;
-        }
-        sockets.push(socket);
+    let sockets: Vec<TcpStream> = stream::iter(0..count)
+        .map(async |n| {
+            let token = user(n % USERS);
+            let socket = wire::open(server, &token).await;
+            if let Some(changes) = &changes {
+                wire::join(&socket, "realtime:bench", &token, false, changes).await;
+            }
+            socket
+        })
+        .buffer_unordered(BATCH)
+        .collect()
+        .await;
+    let each = |now: u64| (now as f64 - before as f64) / count as f64;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let there = each(server.resident_kib());
+    drop(sockets);
+    while server.metric("rowcast_connections").await > 0.0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let after = server.resident_kib();
-    (after - before) as f64 / IDLE as f64
+    (there, each(server.resident_kib()))
 }

@@ -1,6 +1,7 @@
 //! A whole server beside a private Postgres: time from commit to client, changes per second and calls of the database
-//! as subscribers grow in number, and memory of idle connections. `cargo bench --bench serve`; prints tables, asserts
-//! nothing, ends by itself. Server, clients, writer and Postgres share the machine.
+//! as subscribers grow in number; broadcasts to rooms; memory of idle connections. `cargo bench --bench serve`, or one of
+//! `rows`, `rooms` and `idle` with `-- rooms`; prints tables, asserts nothing, ends by itself. Server, clients, writer and
+//! Postgres share the machine.
 
 #![expect(
     clippy::expect_used,
@@ -12,8 +13,10 @@
 mod audience;
 mod idle;
 mod limit;
+mod rooms;
 mod scale;
 mod server;
+mod wire;
 mod writer;
 
 use rowcast::dev::{Durability, Options, PrivateCluster, StopMode};
@@ -21,7 +24,12 @@ use rowcast::postgres::{Session, connect};
 
 #[tokio::main]
 async fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let files = server::raise_file_limit();
+    if wanted.first().is_some_and(|argument| argument == rooms::bare::ARGUMENT) {
+        return rooms::bare::run().await;
+    }
+    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
     let dir = std::env::temp_dir().join(format!("rowcast-bench-{}", std::process::id()));
     let mut options = Options::new(&dir);
     options.durability = Durability::Safe;
@@ -33,8 +41,15 @@ async fn main() {
         .expect("database");
     first.retire(&database).await;
     database.batch_execute(writer::SCHEMA).await.expect("schema");
-    scale::table(&cluster, &database, files.saturating_sub(500)).await;
-    idle::table(&cluster).await;
+    if wants("rows") {
+        scale::table(&cluster, &database, files.saturating_sub(500)).await;
+    }
+    if wants("rooms") {
+        rooms::table(&cluster).await;
+    }
+    if wants("idle") {
+        idle::table(&cluster, files).await;
+    }
     cluster.stop(StopMode::Fast);
     drop(cluster);
     let _ = std::fs::remove_dir_all(dir);

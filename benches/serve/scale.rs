@@ -6,7 +6,7 @@ use rowcast::dev::PrivateCluster;
 use rowcast::postgres::Connection;
 
 use super::audience::Audience;
-use super::server::Server;
+use super::server::{Server, cpu_seconds};
 use super::{limit, writer};
 
 /// Rows whose delay is measured, and how many a second.
@@ -140,7 +140,7 @@ async fn measure(
     limit::keep(database).await;
     server.halt();
     writer::bulk(database, rows, readers).await;
-    let cpu = server.cpu_seconds();
+    let cpu = cpu_seconds(server.id());
     let started = Instant::now();
     server.go_on();
     let arrivals = audience.arrived(rows * each, PATIENCE).await;
@@ -155,7 +155,7 @@ async fn measure(
             (server.metric(name).await - before) / changes * 1e3
         ));
     }
-    let cpu = (server.cpu_seconds() - cpu) / changes * 1e6;
+    let cpu = (cpu_seconds(server.id()) - cpu) / changes * 1e6;
     let limit = limit::drain(cluster, database).await;
     let line = format!(
         "{delay} | {:.0} | {:.0} | {:.2} | {cpu:.1}{counts}",

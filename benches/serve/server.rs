@@ -38,7 +38,11 @@ impl Server {
             .env("ROWCAST_DATABASE_URL", cluster.url("postgres"))
             .env("ROWCAST_REPLICATION_SLOT", &slot)
             .env("ROWCAST_AUTH_JWT_SECRET", SECRET)
-            .env("ROWCAST_LIMITS_JOINS_PER_SECOND", "1000000")
+            .env("ROWCAST_LIMITS_CONNECTIONS", "1000000")
+            .env("ROWCAST_LIMITS_JOINS_PER_SECOND", "0")
+            .env("ROWCAST_LIMITS_CONNECTION_MESSAGES_PER_SECOND", "0")
+            .env("ROWCAST_LIMITS_CONNECTION_BYTES_PER_SECOND", "0")
+            .env("ROWCAST_LIMITS_PRESENCE_PER_SECOND", "0")
             // Ten clients get what is meant for ten thousand.
             .env("ROWCAST_LIMITS_OUTBOX_FRAMES", "1000000")
             .env("ROWCAST_LIMITS_OUTBOX_BYTES", "1000000000")
@@ -102,13 +106,12 @@ impl Server {
         signal(&self.child, rustix::process::Signal::CONT);
     }
 
-    /// Seconds of processor time that it has used.
-    pub fn cpu_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("procfs");
-        let fields = stat.rsplit(')').next().unwrap_or_default();
-        // utime and stime are the 14th and 15th of all, in ticks of 10 ms.
-        let ticks = fields.split_whitespace().skip(11).take(2);
-        ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn resident_kib(&self) -> u64 {
@@ -129,6 +132,15 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Seconds of processor time that a process has used.
+pub fn cpu_seconds(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("procfs");
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    // utime and stime are the 14th and 15th of all, in ticks of 10 ms.
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// Sends a signal to a program that was started here.

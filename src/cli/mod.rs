@@ -5,6 +5,7 @@
 
 pub mod check;
 mod dev;
+mod files;
 mod logging;
 mod policies;
 mod serve;

@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use tokio::net::TcpListener;
 use tokio::signal::unix::SignalKind;
 
-use super::{Failure, block_on, logging, print, settings, signals};
+use super::{Failure, block_on, files, logging, print, settings, signals};
 use crate::config::Config;
 use crate::server::{self, Reload, ServeError};
 use crate::shutdown::Shutdown;
@@ -47,6 +47,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    files::allow(loaded.config.limits.connections);
     block_on(serve(loaded.config))??;
     Ok(ExitCode::SUCCESS)
 }

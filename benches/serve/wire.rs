@@ -1,0 +1,152 @@
+//! Sockets and WebSocket frames with as little work as can be: clients share the machine with the server.
+
+use std::io;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::server::Server;
+
+/// What a socket's task reads at once, in bytes.
+const READ: usize = 4_096;
+
+const TEXT: u8 = 1;
+pub const BINARY: u8 = 2;
+
+/// A socket and what has been read from it.
+pub struct Inbox {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Inbox {
+    pub fn new() -> Self {
+        Self {
+            bytes: Vec::with_capacity(READ),
+            at: 0,
+        }
+    }
+
+    /// Waits for more to read; `false` at the end of the stream.
+    pub async fn fill(&mut self, socket: &TcpStream) -> bool {
+        self.bytes.drain(..self.at);
+        self.at = 0;
+        loop {
+            if socket.readable().await.is_err() {
+                return false;
+            }
+            match socket.try_read_buf(&mut self.bytes) {
+                Ok(read) => return read > 0,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// The payload of the next frame that is there whole.
+    pub fn next(&mut self) -> Option<&[u8]> {
+        let bytes = &self.bytes[self.at..];
+        let (masked, length) = (bytes.get(1)? & 0x80 != 0, bytes[1] & 0x7f);
+        let (length, header) = match length {
+            126 => (usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)), 4),
+            127 => (
+                usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?,
+                10,
+            ),
+            short => (usize::from(short), 2),
+        };
+        let start = header + if masked { 4 } else { 0 };
+        let payload = bytes.get(start..start + length)?;
+        self.at += start + length;
+        Some(payload)
+    }
+}
+
+/// A frame of a client. Its mask is zero: the bytes stay what they are.
+pub fn of_client(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    frame(opcode, 0x80, &[0; 4], payload)
+}
+
+/// A frame of a server.
+pub fn of_server(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    frame(opcode, 0, &[], payload)
+}
+
+fn frame(opcode: u8, flag: u8, mask: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x80 | opcode];
+    match payload.len() {
+        short @ 0..126 => frame.push(flag | u8::try_from(short).expect("short")),
+        length => {
+            frame.push(flag | 126);
+            let length = u16::try_from(length).expect("a small frame");
+            frame.extend_from_slice(&length.to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(mask);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// Writes a small frame at once: what is under way is bounded, so there is room for it.
+pub async fn write(socket: &TcpStream, frame: &[u8]) -> io::Result<()> {
+    loop {
+        match socket.try_write(frame) {
+            Ok(written) => {
+                assert_eq!(written, frame.len(), "a small frame is written whole");
+                return Ok(());
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.writable().await?,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// An open WebSocket.
+pub async fn open(server: &Server, token: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(("127.0.0.1", server.port()))
+        .await
+        .expect("a connection");
+    socket.set_nodelay(true).expect("no delay");
+    let request = format!(
+        "GET /realtime/v1/websocket?apikey={token}&vsn=2.0.0 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).await.expect("a request");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        assert!(socket.read_buf(&mut answer).await.expect("an answer") > 0, "refused");
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101"), "no WebSocket");
+    socket
+}
+
+/// Joins as supabase-js does, and returns once the reply is there, or the rows are live where there are any.
+pub async fn join(socket: &TcpStream, topic: &str, token: &str, own: bool, changes: &Value) {
+    let last = match changes.as_array() {
+        Some(changes) if !changes.is_empty() => "Subscribed to PostgreSQL",
+        _ => "phx_reply",
+    };
+    let frame = json!(["1", "1", topic, "phx_join", {
+        "config": {
+            "broadcast": {"ack": false, "self": own},
+            "presence": {"key": "", "enabled": false},
+            "postgres_changes": changes,
+            "private": false
+        },
+        "access_token": token
+    }]);
+    let frame = of_client(TEXT, frame.to_string().as_bytes());
+    write(socket, &frame).await.expect("a join");
+    let mut inbox = Inbox::new();
+    loop {
+        assert!(inbox.fill(socket).await, "an answer to the join");
+        while let Some(payload) = inbox.next() {
+            let text = String::from_utf8_lossy(payload);
+            assert!(!text.contains("\"status\":\"error\""), "{text}");
+            if text.contains(last) {
+                return;
+            }
+        }
+    }
+}

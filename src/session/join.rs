@@ -139,7 +139,8 @@ impl Session {
             warned: false,
         };
         self.empty_since = None;
-        self.channels.insert(Arc::from(message.topic.as_ref()), channel);
+        self.channels
+            .insert(Arc::from(message.topic.as_ref()), Box::new(channel));
         effect
     }
 

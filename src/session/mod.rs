@@ -159,7 +159,8 @@ pub struct Session {
     outbox: Outbox,
     /// The token the connection was opened with, for joins that bring none.
     connect_token: Arc<str>,
-    channels: HashMap<Arc<str>, Channel>,
+    /// Boxed: the table has room for more than there are, and most connections have few.
+    channels: HashMap<Arc<str>, Box<Channel>>,
     /// Error replies that are held back, by due time.
     delayed: VecDeque<(Instant, Frame)>,
     joins: Bucket,
@@ -213,8 +214,8 @@ impl Session {
 
     /// Whether any channel wants to hear of the stream: it has, or waits for, row changes, or for the stream itself.
     pub fn follows_stream(&self) -> bool {
-        let follows = |channel: &Channel| channel.rows.is_some() || channel.ready_by.is_some();
-        self.channels.values().any(follows)
+        let mut channels = self.channels.values();
+        channels.any(|channel| channel.rows.is_some() || channel.ready_by.is_some())
     }
 
     /// The server is about to stop: tells every channel; joins are refused from now on. The caller closes the
@@ -282,7 +283,7 @@ impl Session {
 
     fn remove(&mut self, topic: &str) -> Option<Channel> {
         self.end_rows(topic);
-        let mut channel = self.channels.remove(topic)?;
+        let mut channel = *self.channels.remove(topic)?;
         // Nothing of the room follows what is said to the channel from now on.
         channel.member = None;
         if channel.is_joined() {

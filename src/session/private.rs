@@ -296,7 +296,7 @@ impl Session {
         let unanswered = self
             .channels
             .get(topic)
-            .and_then(Channel::held_reply)
+            .and_then(|channel| channel.held_reply())
             .is_some_and(crate::hub::HeldFrame::discard);
         if !unanswered {
             return self.close(topic, notice, now);

@@ -163,7 +163,7 @@ impl Session {
     /// Tells a channel that broadcasts from the database flow, if it wants to know and they do.
     fn tell_ready(&mut self, topic: &str) {
         let streaming = (self.context.streaming)();
-        let waits = |channel: &&mut Channel| channel.ready_by.is_some() && channel.is_joined();
+        let waits = |channel: &&mut Box<Channel>| channel.ready_by.is_some() && channel.is_joined();
         if let Some(channel) = self.channels.get_mut(topic).filter(waits)
             && streaming
         {

@@ -26,7 +26,10 @@ use rowcast::postgres::{Session, connect};
 async fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let files = server::raise_file_limit();
-    if wanted.first().is_some_and(|argument| argument == rooms::bare::ARGUMENT) {
+    if wanted
+        .first()
+        .is_some_and(|argument| argument == rooms::bare::ARGUMENT)
+    {
         return rooms::bare::run().await;
     }
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);

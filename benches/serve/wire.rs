@@ -49,7 +49,10 @@ impl Inbox {
         let bytes = &self.bytes[self.at..];
         let (masked, length) = (bytes.get(1)? & 0x80 != 0, bytes[1] & 0x7f);
         let (length, header) = match length {
-            126 => (usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)), 4),
+            126 => (
+                usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)),
+                4,
+            ),
             127 => (
                 usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?,
                 10,
@@ -115,7 +118,10 @@ pub async fn open(server: &Server, token: &str) -> TcpStream {
     socket.write_all(request.as_bytes()).await.expect("a request");
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
-        assert!(socket.read_buf(&mut answer).await.expect("an answer") > 0, "refused");
+        assert!(
+            socket.read_buf(&mut answer).await.expect("an answer") > 0,
+            "refused"
+        );
     }
     assert!(answer.starts_with(b"HTTP/1.1 101"), "no WebSocket");
     socket

@@ -9,6 +9,7 @@ mod credentials;
 mod rest;
 mod seams;
 mod slots;
+mod socket;
 mod websocket;
 
 pub use seams::{ChannelRights, Pending, RowFeed, TokenVerifier};

@@ -2,27 +2,33 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::upgrade::downcast;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tracing::debug;
 
 use super::Server;
 use super::connection::Connection;
 use super::slots::Slot;
+use super::socket::Socket;
 use crate::auth::MAX_TOKEN_BYTES;
 use crate::protocol::Version;
 use crate::protocol::errors::ConnectError;
 
-/// Read buffer of a socket, in bytes. An idle connection is little more than this.
-const READ_BUFFER: usize = 4_096;
-
-/// Once this many bytes wait to be written they go to the socket; fewer wait for the flush that ends a batch.
-const WRITE_BUFFER: usize = 8_192;
+/// Read buffer of a socket, in bytes: what most messages fit into. It grows with a larger one, but no system call reads more.
+const READ_BUFFER: usize = 1_024;
 
 type Parameters = Vec<(String, String)>;
 
@@ -31,11 +37,15 @@ pub(super) async fn connect(
     State(server): State<Arc<Server>>,
     headers: HeaderMap,
     query: Result<Query<Parameters>, QueryRejection>,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Option<Extension<OnUpgrade>>,
+    // Says what is wrong with a request; behind the one that it would take.
+    request: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    let upgrade = match upgrade {
-        Ok(upgrade) => upgrade,
-        Err(rejection) => return (StatusCode::BAD_REQUEST, rejection.body_text()).into_response(),
+    if let Err(rejection) = request {
+        return (StatusCode::BAD_REQUEST, rejection.body_text()).into_response();
+    }
+    let (Some(Extension(upgrade)), Some(key)) = (upgrade, headers.get(header::SEC_WEBSOCKET_KEY)) else {
+        return StatusCode::BAD_REQUEST.into_response();
     };
     let Ok(Query(parameters)) = query else {
         return StatusCode::BAD_REQUEST.into_response();
@@ -45,8 +55,13 @@ pub(super) async fn connect(
     };
     match admit(&server, token(&headers, &parameters)).await {
         Ok((token, slot)) => {
-            let headers = custom_headers(&headers);
-            accept(upgrade, server, version, (token, headers), slot)
+            let connection = New {
+                version,
+                token,
+                headers: custom_headers(&headers),
+            };
+            tokio::spawn(serve(upgrade, server, connection, slot));
+            switching_protocols(key)
         }
         Err(error) => refuse(&server, &error).await,
     }
@@ -69,28 +84,53 @@ async fn admit(server: &Server, token: Option<Arc<str>>) -> Result<(Arc<str>, Sl
     Ok((token, slot))
 }
 
-fn accept(
-    upgrade: WebSocketUpgrade,
-    server: Arc<Server>,
+/// What a connection begins with.
+struct New {
     version: Version,
-    (token, headers): (Arc<str>, Arc<str>),
-    slot: Slot,
-) -> Response {
-    let limit = server.settings.message_bytes;
-    upgrade
+    token: Arc<str>,
+    headers: Arc<str>,
+}
+
+/// Serves a connection from its upgrade to its end.
+async fn serve(upgrade: OnUpgrade, server: Arc<Server>, new: New, slot: Slot) {
+    // Otherwise the client has gone meanwhile.
+    let Ok(upgraded) = upgrade.await else { return };
+    let Some((stream, read)) = tcp(upgraded) else {
+        tracing::error!("a connection that is not TCP");
+        return;
+    };
+    // What is somewhat too large is read to its end, so that the client gets a close code instead of a reset.
+    let limit = server.settings.message_bytes.saturating_mul(2);
+    let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        // One message always fits beside a full write buffer, and more are never put there before a flush.
-        .max_write_buffer_size(usize::MAX)
-        // What is somewhat too large is read to its end, so that the client gets a close code instead of a reset.
-        .max_message_size(limit.saturating_mul(2))
-        .max_frame_size(limit.saturating_mul(2))
-        .on_upgrade(move |socket| async move {
-            Connection::new(server, socket, version, token, headers)
-                .run()
-                .await;
-            drop(slot);
-        })
+        .write_buffer_size(0)
+        .max_message_size(Some(limit))
+        .max_frame_size(Some(limit));
+    let socket = Socket::new(stream, read, config).await;
+    let mut connection = Connection::new(server, socket, new.version, new.token, new.headers);
+    connection.run().await;
+    drop(connection);
+    drop(slot);
+}
+
+/// The connection beneath, and what was read of it beyond the request: of hyper alone, or as `axum::serve` wraps it.
+fn tcp(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => Some((parts.io.into_inner(), parts.read_buf)),
+        Err(upgraded) => {
+            let parts = downcast::<TokioIo<TcpStream>>(upgraded).ok()?;
+            Some((parts.io.into_inner(), parts.read_buf))
+        }
+    }
+}
+
+fn switching_protocols(key: &HeaderValue) -> Response {
+    let headers = [
+        (header::CONNECTION, "upgrade".to_owned()),
+        (header::UPGRADE, "websocket".to_owned()),
+        (header::SEC_WEBSOCKET_ACCEPT, derive_accept_key(key.as_bytes())),
+    ];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
 async fn refuse(server: &Server, error: &ConnectError) -> Response {

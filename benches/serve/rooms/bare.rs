@@ -89,7 +89,11 @@ async fn serve(mut socket: TcpStream, rooms: &Mutex<HashMap<u32, Room>>) {
             let frame = message::delivered(&topic, message);
             for member in room.read().expect("no panic").iter() {
                 // Little is under way, so that there is always room for one more.
-                assert_eq!(member.try_write(&frame).ok(), Some(frame.len()), "room in a socket");
+                assert_eq!(
+                    member.try_write(&frame).ok(),
+                    Some(frame.len()),
+                    "room in a socket"
+                );
             }
         }
     }

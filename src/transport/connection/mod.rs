@@ -7,15 +7,17 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::extract::ws::Message;
+use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
-use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
+use tokio_tungstenite::tungstenite::{Error, Message};
 use tracing::debug;
 use uuid::Uuid;
 
+use super::socket::Socket;
 use super::{Pending, Server};
 use crate::auth::{Claims, TokenError};
 use crate::change::StreamState;
@@ -31,9 +33,9 @@ use crate::session::{Effect, Now, Session, Ticket};
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One connection: its session, its socket, and what the session has asked for and waits for.
-pub(super) struct Connection<S> {
+pub(super) struct Connection {
     server: Arc<Server>,
-    socket: S,
+    socket: Socket,
     session: Session,
     outbox: Outbox,
     under_way: FuturesUnordered<Pending<Option<Outcome>>>,
@@ -55,7 +57,7 @@ enum Outcome {
 
 /// What the task woke up for.
 enum Event {
-    Message(Option<Result<Message, axum::Error>>),
+    Message(Option<Result<Message, Error>>),
     Drained(Drained),
     Outcome(Option<Outcome>),
     Stream,
@@ -76,13 +78,10 @@ enum Ending {
     WriteTimeout,
 }
 
-impl<S> Connection<S>
-where
-    S: Stream<Item = Result<Message, axum::Error>> + Sink<Message, Error = axum::Error> + Unpin,
-{
+impl Connection {
     pub(super) fn new(
         server: Arc<Server>,
-        socket: S,
+        socket: Socket,
         version: Version,
         token: Arc<str>,
         headers: Arc<str>,
@@ -104,7 +103,7 @@ where
     }
 
     /// Serves the connection to its end.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(&mut self) {
         let ending = self.serve().await;
         let reason = match ending {
             Ending::Close(close) => close.label(),
@@ -150,7 +149,11 @@ where
                 () = &mut stopping, if close_at.is_none() => Event::Stopping,
             };
             let ended = match event {
-                Event::Drained(Drained::Frames(frames)) => self.write(frames).await,
+                Event::Drained(Drained::Frames(frames)) => match self.write(frames).await {
+                    // Nothing comes due by it.
+                    Ok(()) => continue,
+                    ended => ended,
+                },
                 Event::Stopping => {
                     close_at = Some(self.stop());
                     Ok(())
@@ -219,7 +222,7 @@ where
             Message::Binary(bytes) if bytes.len() > limit => return Err(Ending::Close(Close::TooLarge)),
             Message::Text(text) => decode_text(self.session.version(), text),
             Message::Binary(bytes) => decode_binary(self.session.version(), bytes),
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {
                 self.session.received(0, now());
                 return Ok(Vec::new());
             }
@@ -331,21 +334,18 @@ fn length(message: &Message) -> usize {
     match message {
         Message::Text(text) => text.len(),
         Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
-        Message::Close(_) => 0,
+        Message::Close(_) | Message::Frame(_) => 0,
     }
 }
 
-/// axum hides the library's error type, so its text has to tell what the client did wrong from a broken socket.
-fn ending_of(error: &axum::Error) -> Ending {
-    let text = error.to_string();
-    if text.contains("Message too long") {
-        Ending::Close(Close::TooLarge)
-    } else if text.contains("UTF-8 encoding error") {
-        Ending::Close(Close::NotUtf8)
-    } else if text.contains("protocol error") && !text.contains("without closing handshake") {
-        Ending::Close(Close::NotAFrame)
-    } else {
-        Ending::Error
+/// Tells what the client did wrong from a broken socket.
+fn ending_of(error: &Error) -> Ending {
+    match error {
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => Ending::Close(Close::TooLarge),
+        Error::Utf8(_) => Ending::Close(Close::NotUtf8),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Ending::Error,
+        Error::Protocol(_) => Ending::Close(Close::NotAFrame),
+        _ => Ending::Error,
     }
 }
 

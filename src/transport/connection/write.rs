@@ -1,50 +1,58 @@
 //! What leaves through the socket.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes};
-use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
+use futures_util::FutureExt;
 use tokio::time::{error::Elapsed, sleep, timeout};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, Utf8Bytes};
 
 use super::{CLOSE_TIMEOUT, Connection, Ending};
 use crate::hub::{Drained, Frame};
 use crate::protocol::errors::Close;
 use crate::shutdown::Shutdown;
 
-impl<S> Connection<S>
-where
-    S: Stream<Item = Result<Message, axum::Error>> + Sink<Message, Error = axum::Error> + Unpin,
-{
-    /// Writes a batch and flushes once. Given up, and the rest of the batch freed, as soon as the outbox overflows
-    /// behind it: a client that takes nothing must not hold two outboxes for the length of the write timeout.
+impl Connection {
+    /// Writes a batch.
     pub(super) async fn write(&mut self, frames: VecDeque<Frame>) -> Result<(), Ending> {
+        let count = u64::try_from(frames.len()).unwrap_or_default();
+        let bytes = u64::try_from(frames.iter().map(Frame::len).sum::<usize>()).unwrap_or_default();
+        self.socket.queue(frames);
+        while !self.socket.is_written() {
+            match self.socket.write_some().now_or_never() {
+                Some(outcome) => outcome.map_err(|_| Ending::Error)?,
+                // Boxed: most sockets take all of it at once, and this would make every connection larger.
+                None => Box::pin(self.write_patiently()).await?,
+            }
+        }
+        self.server.metrics.frames_sent.inc_by(count);
+        self.server.metrics.bytes_sent.inc_by(bytes);
+        Ok(())
+    }
+
+    /// Writes the rest to a socket that is full. Given up, and the rest freed, as soon as the outbox overflows behind it:
+    /// a client that takes nothing must not hold two outboxes for the length of the write timeout.
+    async fn write_patiently(&mut self) -> Result<(), Ending> {
         let limit = self.server.settings.write_timeout;
-        let metrics = Arc::clone(&self.server.metrics);
         let stopping = patience(&self.server.shutdown, Duration::MAX);
         let (outbox, socket) = (&self.outbox, &mut self.socket);
-        let (mut count, mut bytes) = (0, 0);
         let writing = async {
-            for frame in frames {
-                count += 1;
-                bytes += u64::try_from(frame.len()).unwrap_or_default();
-                written(timeout(limit, socket.feed(message_of(frame))).await)?;
+            while !socket.is_written() {
+                written(timeout(limit, socket.write_some()).await)?;
             }
-            written(timeout(limit, socket.flush()).await)
+            Ok(())
         };
         tokio::select! {
             biased;
             () = outbox.overflowed() => {
-                metrics.outbox_overflows.inc();
-                return Err(Ending::Close(Close::SlowConsumer));
+                self.server.metrics.outbox_overflows.inc();
+                self.socket.forget();
+                Err(Ending::Close(Close::SlowConsumer))
             }
-            result = writing => result?,
-            () = stopping => return Err(Ending::WriteTimeout),
+            result = writing => result,
+            () = stopping => Err(Ending::WriteTimeout),
         }
-        metrics.frames_sent.inc_by(count);
-        metrics.bytes_sent.inc_by(bytes);
-        Ok(())
     }
 
     /// Sends what is queued and a close frame, then reads until the client has closed too: a socket dropped with unread
@@ -61,10 +69,10 @@ where
                 self.write(frames).await.ok()?;
             }
             let frame = CloseFrame {
-                code: close.code(),
+                code: close.code().into(),
                 reason: Utf8Bytes::from_static(close.reason()),
             };
-            self.socket.send(Message::Close(Some(frame))).await.ok()?;
+            self.socket.close(frame).await.ok()?;
             while let Some(Ok(_)) = self.socket.next().await {}
             Some(())
         };
@@ -89,17 +97,10 @@ fn patience(shutdown: &Shutdown, limit: Duration) -> impl Future<Output = ()> + 
     }
 }
 
-fn written(outcome: Result<Result<(), axum::Error>, Elapsed>) -> Result<(), Ending> {
+fn written(outcome: Result<Result<(), Error>, Elapsed>) -> Result<(), Ending> {
     match outcome {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(Ending::Error),
         Err(_) => Err(Ending::WriteTimeout),
-    }
-}
-
-fn message_of(frame: Frame) -> Message {
-    match frame {
-        Frame::Text(text) => Message::Text(text),
-        Frame::Binary(bytes) => Message::Binary(bytes),
     }
 }

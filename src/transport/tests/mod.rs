@@ -1,6 +1,7 @@
 //! The adapters on real sockets, with a feed and a verifier that tests hold in their hands.
 
 mod broadcasts;
+mod frames;
 mod http;
 mod sockets;
 

@@ -201,6 +201,6 @@ async fn the_state_of_the_stream_reaches_subscribed_channels() {
 
 #[tokio::test]
 async fn an_idle_connections_task_is_small() {
-    let size = std::mem::size_of::<super::super::connection::Connection<axum::extract::ws::WebSocket>>();
+    let size = std::mem::size_of::<super::super::connection::Connection>();
     assert!(size < 1_024, "{size} bytes");
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use tokio_util::task::TaskTracker;
 /// Cancels tasks, tracks them by name, and waits for their end.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
+    /// What [`Shutdown::is_cancelled`] looks at, without a lock.
+    asked: Arc<AtomicBool>,
     token: CancellationToken,
     tracker: TaskTracker,
     running: Arc<Mutex<BTreeMap<&'static str, usize>>>,
@@ -26,12 +29,13 @@ impl Shutdown {
 
     /// Asks everything to stop. Returns at once; see [`Shutdown::wait`].
     pub fn cancel(&self) {
+        self.asked.store(true, Ordering::Release);
         self.token.cancel();
     }
 
     /// Whether stopping has been asked for.
     pub fn is_cancelled(&self) -> bool {
-        self.token.is_cancelled()
+        self.asked.load(Ordering::Acquire)
     }
 
     /// Resolves once stopping has been asked for.

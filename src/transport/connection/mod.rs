@@ -3,8 +3,10 @@
 mod write;
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt;
@@ -135,6 +137,15 @@ impl Connection {
     async fn serve(&mut self) -> Ending {
         let shutdown = self.server.shutdown.clone();
         let mut stopping = pin!(shutdown.cancelled());
+        let mut waits = false;
+        // All connections wait in one line, behind one lock: once in it, they ask again when there is an answer.
+        let mut poll_stopping = |cx: &mut Context<'_>| {
+            if waits && !shutdown.is_cancelled() {
+                return Poll::Pending;
+            }
+            waits = true;
+            stopping.as_mut().poll(cx)
+        };
         let mut close_at = None;
         let mut timer = pin!(sleep_until(self.wake_at(close_at)));
         loop {
@@ -146,7 +157,7 @@ impl Connection {
                 Some(outcome) = self.under_way.next() => Event::Outcome(outcome),
                 Ok(()) = self.stream.changed(), if self.session.follows_stream() => Event::Stream,
                 () = &mut timer => Event::Timer,
-                () = &mut stopping, if close_at.is_none() => Event::Stopping,
+                () = poll_fn(&mut poll_stopping), if close_at.is_none() => Event::Stopping,
             };
             let ended = match event {
                 Event::Drained(Drained::Frames(frames)) => match self.write(frames).await {

@@ -7,14 +7,11 @@ use rowcast::dev::PrivateCluster;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use super::server::{Server, user};
+use super::server::{Server, connections, user};
 use super::wire;
 
 /// As many as are measured where a process may have so many files.
 const WANTED: usize = 20_000;
-
-/// Files of a server beside its connections.
-const OTHER_FILES: usize = 100;
 
 /// Connections that are opened side by side.
 const BATCH: usize = 32;
@@ -23,7 +20,7 @@ const BATCH: usize = 32;
 const USERS: usize = 500;
 
 pub async fn table(cluster: &PrivateCluster, files: usize) {
-    let count = WANTED.min(files.saturating_sub(OTHER_FILES));
+    let count = WANTED.min(connections());
     println!("\nresident memory of the server at {count} connections");
     if count < WANTED {
         println!("(not {WANTED}: a process may have {files} files here, and no more)");
@@ -52,7 +49,8 @@ async fn idle(server: &Server, changes: Option<Value>, count: usize) -> (f64, f6
             let token = user(n % USERS);
             let socket = wire::open(server, &token).await;
             if let Some(changes) = &changes {
-                wire::join(&socket, "realtime:bench", &token, false, changes).await;
+                let config = wire::config(false, None, changes);
+                wire::join(&socket, "realtime:bench", &token, &config).await;
             }
             socket
         })

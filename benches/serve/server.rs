@@ -38,7 +38,7 @@ impl Server {
             .env("ROWCAST_DATABASE_URL", cluster.url("postgres"))
             .env("ROWCAST_REPLICATION_SLOT", &slot)
             .env("ROWCAST_AUTH_JWT_SECRET", SECRET)
-            .env("ROWCAST_LIMITS_CONNECTIONS", "1000000")
+            .env("ROWCAST_LIMITS_CONNECTIONS", connections().to_string())
             .env("ROWCAST_LIMITS_JOINS_PER_SECOND", "0")
             .env("ROWCAST_LIMITS_CONNECTION_MESSAGES_PER_SECOND", "0")
             .env("ROWCAST_LIMITS_CONNECTION_BYTES_PER_SECOND", "0")
@@ -179,6 +179,14 @@ pub fn uuid(n: usize) -> String {
 pub fn user(n: usize) -> String {
     let claims = json!({"role": "authenticated", "sub": uuid(n), "exp": 4_000_000_000_u64});
     rowcast::auth::mint(&Secret::new(SECRET), &claims).expect("a token")
+}
+
+/// Files of a server beside its connections.
+const OTHER_FILES: usize = 100;
+
+/// As many connections as a server can have here.
+pub fn connections() -> usize {
+    raise_file_limit().saturating_sub(OTHER_FILES)
 }
 
 /// Every connection is a file twice: here and in the server, which inherits the limit. Returns how many there may be.

@@ -127,23 +127,24 @@ pub async fn open(server: &Server, token: &str) -> TcpStream {
     socket
 }
 
-/// Joins as supabase-js does, and returns once the reply is there, or the rows are live where there are any.
-pub async fn join(socket: &TcpStream, topic: &str, token: &str, own: bool, changes: &Value) {
-    let last = match changes.as_array() {
+/// `config` of a join as supabase-js sends it.
+pub fn config(own: bool, presence: Option<&str>, changes: &Value) -> Value {
+    json!({
+        "broadcast": {"ack": false, "self": own},
+        "presence": {"key": presence.unwrap_or_default(), "enabled": presence.is_some()},
+        "postgres_changes": changes,
+        "private": false
+    })
+}
+
+/// Joins, and returns once the reply is there, or the rows are live where there are any; with what was read beyond that.
+pub async fn join(socket: &TcpStream, topic: &str, token: &str, config: &Value) -> Inbox {
+    let last = match config["postgres_changes"].as_array() {
         Some(changes) if !changes.is_empty() => "Subscribed to PostgreSQL",
         _ => "phx_reply",
     };
-    let frame = json!(["1", "1", topic, "phx_join", {
-        "config": {
-            "broadcast": {"ack": false, "self": own},
-            "presence": {"key": "", "enabled": false},
-            "postgres_changes": changes,
-            "private": false
-        },
-        "access_token": token
-    }]);
-    let frame = of_client(TEXT, frame.to_string().as_bytes());
-    write(socket, &frame).await.expect("a join");
+    let payload = json!({"config": config, "access_token": token});
+    say(socket, topic, "phx_join", &payload).await;
     let mut inbox = Inbox::new();
     loop {
         assert!(inbox.fill(socket).await, "an answer to the join");
@@ -151,8 +152,15 @@ pub async fn join(socket: &TcpStream, topic: &str, token: &str, own: bool, chang
             let text = String::from_utf8_lossy(payload);
             assert!(!text.contains("\"status\":\"error\""), "{text}");
             if text.contains(last) {
-                return;
+                return inbox;
             }
         }
     }
+}
+
+/// Sends a message in text.
+pub async fn say(socket: &TcpStream, topic: &str, event: &str, payload: &Value) {
+    let frame = json!(["1", "1", topic, event, payload]);
+    let frame = of_client(TEXT, frame.to_string().as_bytes());
+    write(socket, &frame).await.expect("a message");
 }

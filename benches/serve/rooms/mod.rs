@@ -4,6 +4,7 @@
 pub mod bare;
 mod crowd;
 mod message;
+mod presence;
 
 use std::time::Duration;
 
@@ -70,15 +71,16 @@ pub async fn table(cluster: &PrivateCluster) {
         let server = Server::start(cluster).await;
         let bare = Bare::start();
         let limit = crowd(shape, async |room| bare.enter(room).await).await;
-        let token = user(0);
+        let (token, config) = (user(0), wire::config(true, None, &json!([])));
         let rooms = crowd(shape, async |room| {
             let socket = wire::open(&server, &token).await;
-            wire::join(&socket, &topic(room), &token, true, &json!([])).await;
+            wire::join(&socket, &topic(room), &token, &config).await;
             socket
         })
         .await;
         compare(shape, (&limit, bare.child.id()), (&rooms, server.id())).await;
     }
+    presence::table(cluster).await;
 }
 
 async fn crowd(shape: &Shape, enter: impl AsyncFn(u32) -> tokio::net::TcpStream) -> Crowd {

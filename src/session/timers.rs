@@ -62,10 +62,9 @@ impl Session {
             .filter_map(|channel| channel.next_wake(warning, now));
         let idle = self.last_heard + self.context.limits.idle_timeout;
         let delayed = self.delayed.front().map(|(due, _)| *due);
-        let paused = self.paused_until.filter(|until| *until > now.instant);
         channels
             .chain(delayed)
-            .chain(paused)
+            .chain(self.paused_until)
             .chain(self.sweep_at())
             .fold(idle, Instant::min)
     }

@@ -245,6 +245,12 @@ fn who_sends_too_fast_is_not_read_for_a_while() {
     let until = client.session.paused_until().unwrap();
     assert_eq!(until - client.now.instant, Duration::from_millis(100));
     assert_eq!(client.session.next_wake(client.now), until);
+    // Whoever looks too late is told to come at once, not never.
+    let late = Now {
+        instant: until + Duration::from_millis(1),
+        ..client.now
+    };
+    assert_eq!(client.session.next_wake(late), until);
     client.pass(Duration::from_millis(100));
     assert_eq!(client.session.paused_until(), None);
 }

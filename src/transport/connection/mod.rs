@@ -147,18 +147,24 @@ impl Connection {
             stopping.as_mut().poll(cx)
         };
         let mut close_at = None;
+        let mut wrote = false;
         let mut timer = pin!(sleep_until(self.wake_at(close_at)));
         loop {
             // Who sends too fast is not read for a while: what comes waits in the socket, and then at the client.
             let reads = self.session.paused_until().is_none();
             let event = tokio::select! {
+                biased;
+                // Most of the time it is woken to write. Not twice in a row, though: who is written to without a pause is
+                // heard as well.
+                drained = self.outbox.drain(), if !wrote => Event::Drained(drained),
                 message = self.socket.next(), if reads => Event::Message(message),
-                drained = self.outbox.drain() => Event::Drained(drained),
                 Some(outcome) = self.under_way.next() => Event::Outcome(outcome),
                 Ok(()) = self.stream.changed(), if self.session.follows_stream() => Event::Stream,
                 () = &mut timer => Event::Timer,
                 () = poll_fn(&mut poll_stopping), if close_at.is_none() => Event::Stopping,
+                drained = self.outbox.drain(), if wrote => Event::Drained(drained),
             };
+            wrote = matches!(event, Event::Drained(_));
             let ended = match event {
                 Event::Drained(Drained::Frames(frames)) => match self.write(frames).await {
                     // Nothing comes due by it.

@@ -95,7 +95,14 @@ impl Session {
     /// Does what waits, until something has to be asked.
     pub(super) fn go_on(&mut self, topic: &Arc<str>, now: Now) -> Vec<Effect> {
         loop {
-            let Some(private) = self.channels.get_mut(topic).and_then(|c| c.private.as_mut()) else {
+            let Some(channel) = self.channels.get_mut(topic) else {
+                return Vec::new();
+            };
+            // What came behind a new token is judged by that one: the answer to it comes back here.
+            if channel.verifying.is_some() {
+                return Vec::new();
+            }
+            let Some(private) = channel.private.as_mut() else {
                 return Vec::new();
             };
             let Some(front) = private.waiting.front().filter(|_| !private.persisting) else {

@@ -234,6 +234,23 @@ fn a_new_token_judges_reading_anew_and_writing_when_it_is_wanted() {
 }
 
 #[test]
+fn what_is_said_behind_a_new_token_waits_for_it() {
+    let (mut client, _) = joined(json!({}), Rights::READ_BROADCAST);
+    let effects = client.broadcast(TOPIC, &said());
+    answer(&mut client, &effects, Rights::WRITE_BROADCAST);
+    client.frames();
+    let verifying = client.send(json!(["1", "2", TOPIC, "access_token", {"access_token": "other"}]));
+    assert!(client.broadcast(TOPIC, &said()).is_empty());
+    assert_eq!(client.frames(), [] as [Value; 0]);
+    let effects = client
+        .session
+        .verified(ticket(&verifying), Ok(claims("other")), client.now);
+    let effects = answer(&mut client, &effects, Rights::READ_BROADCAST);
+    answer(&mut client, &effects, Rights::NONE);
+    assert_eq!(client.frames(), [denied()]);
+}
+
+#[test]
 fn a_new_token_that_may_read_nothing_or_less_closes() {
     let refresh = |client: &mut Client| {
         let effects = client.send(json!(["1", "2", TOPIC, "access_token", {"access_token": "other"}]));

@@ -3,8 +3,12 @@
 mod broadcast;
 mod database;
 mod libraries;
+mod limits;
 mod presence;
 mod private;
+mod replay;
+mod rest;
+mod rights;
 
 use serde_json::json;
 

@@ -1,6 +1,7 @@
 //! Tokens at connect, at join and on a live channel: what is accepted, and what every other one is answered.
 
 mod issuer;
+mod keys;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

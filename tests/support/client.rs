@@ -4,6 +4,8 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message as Raw};
 use tokio_tungstenite::{WebSocketStream, client_async};
@@ -59,7 +61,22 @@ impl Client {
     pub async fn try_connect_to(base: &str, version: Version, token: &str) -> Result<Self, Error> {
         let address = base.strip_prefix("http://").expect("an http URL");
         let stream = TcpStream::connect(address).await?;
-        Self::over(stream, address, version, token).await
+        Self::over(stream, address, version, token, &[]).await
+    }
+
+    /// Connects with further headers.
+    pub async fn connect_with(
+        server: &Server,
+        version: Version,
+        token: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Self {
+        let stream = TcpStream::connect(server.address)
+            .await
+            .expect("the server listens");
+        Self::over(stream, &server.address.to_string(), version, token, headers)
+            .await
+            .expect("a connection")
     }
 
     /// Connects over a socket that takes in little more than what the test reads.
@@ -67,18 +84,29 @@ impl Client {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4_096).expect("a small buffer");
         let stream = socket.connect(server.address).await.expect("the server listens");
-        Self::over(stream, &server.address.to_string(), version, token)
+        Self::over(stream, &server.address.to_string(), version, token, &[])
             .await
             .expect("a connection")
     }
 
-    async fn over(stream: TcpStream, address: &str, version: Version, token: &str) -> Result<Self, Error> {
+    async fn over(
+        stream: TcpStream,
+        address: &str,
+        version: Version,
+        token: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, Error> {
         let vsn = match version {
             Version::V1 => "1.0.0",
             Version::V2 => "2.0.0",
         };
         let url = format!("ws://{address}/realtime/v1/websocket?apikey={token}&vsn={vsn}");
-        let (socket, _) = tokio::time::timeout(LIMIT, client_async(url, stream))
+        let mut request = url.into_client_request()?;
+        for (name, value) in headers {
+            let value = HeaderValue::from_str(value).expect("a header");
+            request.headers_mut().insert(*name, value);
+        }
+        let (socket, _) = tokio::time::timeout(LIMIT, client_async(request, stream))
             .await
             .expect("an answer in time")?;
         Ok(Self {

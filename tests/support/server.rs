@@ -105,6 +105,22 @@ impl Server {
     pub async fn get(&self, path: &str) -> (u16, String) {
         get(self.address, path).await
     }
+
+    /// A `POST`: status and body.
+    pub async fn post(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> (u16, String) {
+        let mut request = reqwest::Client::new().post(format!("{}{path}", self.url()));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.body(body).send().await.expect("an answer");
+        let status = response.status().as_u16();
+        (status, response.text().await.expect("a body"))
+    }
 }
 
 /// See [`Server::passed`].

@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 use super::{SIGNATURE, TABLE, UNKNOWN_KID, claims, good, notes};
 use crate::support::{Client, Database, Server, Version};
 
-struct SigningKey {
+pub(super) struct SigningKey {
     algorithm: Algorithm,
     key: EncodingKey,
 }
 
 impl SigningKey {
-    fn generate(algorithm: Algorithm) -> Self {
+    pub(super) fn generate(algorithm: Algorithm) -> Self {
         let key = match algorithm {
             Algorithm::RS256 => {
                 let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect("a key");
@@ -42,14 +42,14 @@ impl SigningKey {
         Self { algorithm, key }
     }
 
-    fn public(&self, kid: &str) -> Value {
+    pub(super) fn public(&self, kid: &str) -> Value {
         let jwk = Jwk::from_encoding_key(&self.key, self.algorithm).expect("a public half");
         let mut jwk = serde_json::to_value(jwk).expect("JSON");
         jwk["kid"] = json!(kid);
         jwk
     }
 
-    fn sign(&self, kid: &str) -> String {
+    pub(super) fn sign(&self, kid: &str) -> String {
         let mut header = Header::new(self.algorithm);
         header.kid = Some(kid.to_owned());
         encode(&header, &claims(|_| {}), &self.key).expect("signed")
@@ -58,13 +58,13 @@ impl SigningKey {
 
 /// An issuer's key set, and how often it was asked for.
 #[derive(Clone, Default)]
-struct Issuer {
+pub(super) struct Issuer {
     keys: Arc<Mutex<Vec<Value>>>,
     asked: Arc<AtomicUsize>,
 }
 
 impl Issuer {
-    async fn serve(&self) -> String {
+    pub(super) async fn serve(&self) -> String {
         let issuer = self.clone();
         let answer = move || {
             issuer.asked.fetch_add(1, Ordering::SeqCst);
@@ -80,7 +80,7 @@ impl Issuer {
         url
     }
 
-    fn publish(&self, keys: &[Value]) {
+    pub(super) fn publish(&self, keys: &[Value]) {
         *self.keys.lock().expect("keys") = keys.to_vec();
     }
 }

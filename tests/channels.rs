@@ -3,6 +3,7 @@
 mod broadcast;
 mod database;
 mod libraries;
+mod lifecycles;
 mod limits;
 mod presence;
 mod private;

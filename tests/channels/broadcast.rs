@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{VERSIONS, anon};
-use crate::support::broadcast::{Inner, KIND_FOUR, envelope};
-use crate::support::{Database, Server, Version};
+use crate::support::broadcast::{Inner, KIND_FOUR, envelope, kind_three};
+use crate::support::{Database, Server, Version, token};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_reaches_every_version_in_its_way() {
@@ -185,5 +185,119 @@ async fn who_floods_is_slowed_and_loses_nothing() {
         began.elapsed() >= std::time::Duration::from_secs(2),
         "it was not slowed"
     );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_every_kind_pass() {
+    let db = Database::new().await;
+    let server = Server::start(&db).await;
+    let long = "t".repeat(246);
+    // Longer than a binary header holds, but not than a topic may be.
+    let longest = "u".repeat(1_015);
+    for topic in ["a:b::c", " ", "*", "ünï/\"\\\n", "realtime:x", &long, &longest] {
+        let mut one = anon(&server, Version::V1).await;
+        let mut two = anon(&server, Version::V2).await;
+        let mut sender = anon(&server, Version::V2).await;
+        for client in [&mut one, &mut two, &mut sender] {
+            client.enter(topic, json!({})).await;
+        }
+        let event = if topic == longest { "e" } else { "é :\"\\" };
+        sender.say(topic, event, json!({"n": 1})).await;
+        for client in [&mut one, &mut two] {
+            assert_eq!(
+                client.heard(topic).await.payload,
+                envelope(event, json!({"n": 1}))
+            );
+        }
+        let key = token::token("anon", json!({}));
+        let escaped: String = topic.bytes().map(|b| format!("%{b:02x}")).collect();
+        let path = format!("/api/broadcast/{escaped}/events/e");
+        let (status, body) = server.post(&path, &[("apikey", &key)], r#"{"n": 2}"#).await;
+        if topic == " " {
+            assert_eq!(status, 422, "{body}");
+            continue;
+        }
+        assert_eq!(status, 202, "{body}");
+        for client in [&mut one, &mut two] {
+            assert_eq!(client.heard(topic).await.payload["payload"], json!({"n": 2}));
+        }
+    }
+    for version in VERSIONS {
+        let mut client = anon(&server, version).await;
+        for (topic, reason) in [
+            ("", "TopicNameRequired: You must provide a topic name"),
+            (
+                &"u".repeat(1_016),
+                "TopicNameTooLong: Topic names can have at most 1024 bytes",
+            ),
+        ] {
+            let refused = json!({"status": "error", "response": {"reason": reason}});
+            assert_eq!(client.join(topic, json!({})).await, refused);
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_is_relayed_as_it_is() {
+    let db = Database::new().await;
+    let server = Server::start(&db).await;
+    let mut one = anon(&server, Version::V1).await;
+    let mut two = anon(&server, Version::V2).await;
+    for version in VERSIONS {
+        let mut sender = anon(&server, version).await;
+        for client in [&mut one, &mut two, &mut sender] {
+            client.enter("room", json!({"broadcast": {"ack": "TRUE"}})).await;
+        }
+        // With any payload or none, and with whatever else there is; also behind a ref of an earlier join, or none.
+        for payload in [
+            envelope("e", json!([1, null, "x"])),
+            envelope("e", json!(null)),
+            json!({"type": "broadcast", "event": "e"}),
+            json!({"type": "broadcast", "event": "e", "payload": {}, "more": {"a": 1}}),
+            json!({}),
+        ] {
+            for (join_ref, reference) in [(json!("stale"), json!("r")), (Value::Null, json!("s"))] {
+                sender
+                    .send(
+                        join_ref,
+                        reference.clone(),
+                        "realtime:room",
+                        "broadcast",
+                        payload.clone(),
+                    )
+                    .await;
+                let reference = reference.as_str().expect("a text");
+                assert_eq!(
+                    sender.reply(reference).await,
+                    json!({"status": "ok", "response": {}})
+                );
+                for client in [&mut one, &mut two] {
+                    assert_eq!(client.heard("room").await.payload, payload);
+                }
+            }
+        }
+        let reference = sender.push("room", "broadcast", json!([1])).await;
+        let reason = json!({"reason": "Broadcast payload must be a map"});
+        assert_eq!(sender.reply(&reference).await["response"], reason);
+        // What is none of the events is ignored, and so is metadata that means nothing here.
+        sender.push("room", "dance", json!({})).await;
+        assert!(sender.everything(&["phx_reply"]).await.is_empty());
+        let payload = json!({"n": 1});
+        let mut sender = anon(&server, Version::V2).await;
+        sender.enter("room", json!({})).await;
+        for metadata in ["{}", r#"{"a": 1}"#, "rubbish", "[1]"] {
+            let frame = kind_three("", "realtime:room", "e", metadata, Inner::Json(&payload));
+            sender.raw(frame).await;
+            assert_eq!(one.heard("room").await.payload, envelope("e", payload.clone()));
+            let heard = two.heard("room").await;
+            assert_eq!((&*heard.event, &heard.payload["meta"]), (KIND_FOUR, &Value::Null));
+        }
+        for client in [&mut one, &mut two, &mut sender] {
+            let rest = client.everything(&["broadcast", KIND_FOUR]).await;
+            assert!(rest.is_empty(), "{rest:?}");
+        }
+    }
     server.stop().await;
 }

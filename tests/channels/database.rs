@@ -174,3 +174,98 @@ async fn a_trigger_broadcasts_changes_to_those_who_may_read_the_topic() {
     }
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_no_broadcast_are_passed_over() {
+    let db = Database::new().await;
+    let server = Server::start_with(&db, |config| config.limits.payload_bytes = 1_000).await;
+    for version in VERSIONS {
+        let topic = format!("{version:?}");
+        let mut client = listener(&server, version, &topic).await;
+        db.execute(&format!(
+            "insert into realtime.messages (topic, extension, event, payload, private) values
+                 ('{topic}', 'broadcast', null, '{{}}', false), ('{topic}', 'broadcast', 'e', null, false),
+                 ('{topic}', 'broadcast', 'e', '{{}}', null), ('{topic}', 'broadcast', 'private', '{{}}', true),
+                 ('{topic}', 'broadcast', 'e', jsonb_build_object('x', repeat('x', 1000)), false);
+             update realtime.messages set event = 'updated';
+             delete from realtime.messages;
+             select realtime.send('{{\"id\": \"mine\"}}', 'e', '{topic}', false);
+             select realtime.send('7', 'e', '{topic}', false)"
+        ))
+        .await;
+        // An id of one's own stays in the payload; the metadata has the row's.
+        let (_, payload, meta) = content(&client.heard(&topic).await);
+        assert_eq!(payload, json!({"id": "mine"}));
+        assert_eq!(meta["id"].as_str().map(str::len), Some(36));
+        assert_eq!(content(&client.heard(&topic).await).1, json!(7));
+        let rest = client.everything(&["broadcast", KIND_FOUR]).await;
+        assert!(rest.is_empty(), "{rest:?}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_insert_broadcasts_and_who_may_not_goes_on_working() {
+    let db = Database::new().await;
+    db.execute(
+        "create table notes (id int primary key); grant all on notes to authenticated;
+         create policy write on realtime.messages for insert to authenticated
+         with check (realtime.topic() = 'allowed' and extension = 'broadcast')",
+    )
+    .await;
+    let server = Server::start(&db).await;
+    for version in VERSIONS {
+        let mut allowed = listener(&server, version, "allowed").await;
+        let mut denied = listener(&server, version, "denied").await;
+        db.execute(
+            "begin; set local role authenticated;
+             insert into notes values (1);
+             select realtime.send('{}', 'e', 'denied', false);
+             select realtime.send('{}', 'e', 'allowed', false);
+             commit;
+             select realtime.send('{}', 'last', 'denied', false)",
+        )
+        .await;
+        assert_eq!(allowed.heard("allowed").await.payload["event"], "e");
+        assert_eq!(denied.heard("denied").await.payload["event"], "last");
+        assert_eq!(
+            db.text("select count(*)::text from notes").await,
+            "1",
+            "it is a warning"
+        );
+        db.execute("delete from notes").await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn private_and_public_rows_go_to_rooms_of_their_own() {
+    let db = Database::new().await;
+    db.execute("create policy read on realtime.messages for select to anon using (true)")
+        .await;
+    let server = Server::start(&db).await;
+    for version in VERSIONS {
+        let mut public = listener(&server, version, "room").await;
+        let mut private = anon(&server, version).await;
+        let config = json!({"private": true, "broadcast": {"replication_ready": true}});
+        private.enter("room", config).await;
+        private.system("room").await;
+        db.execute(
+            r"select realtime.send('{}', 'private', 'room'), realtime.send_binary('\x07', 'bytes', 'room'),
+                     realtime.send('{}', 'public', 'room', false), realtime.send('{}', 'last', 'room')",
+        )
+        .await;
+        let own: &[&str] = match version {
+            Version::V1 => &["private", "last"],
+            Version::V2 => &["private", "bytes", "last"],
+        };
+        for event in own {
+            assert_eq!(private.heard("room").await.payload["event"], **event);
+        }
+        assert_eq!(public.heard("room").await.payload["event"], "public");
+        for client in [&mut public, &mut private] {
+            assert!(client.everything(&["broadcast", KIND_FOUR]).await.is_empty());
+        }
+    }
+    server.stop().await;
+}

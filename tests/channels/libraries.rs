@@ -4,21 +4,21 @@ use serde_json::{Value, json};
 
 use crate::support::{Database, Program, Server, token};
 
-const ALICE: &str = "a11ce000-0000-4000-8000-000000000001";
+pub(super) const ALICE: &str = "a11ce000-0000-4000-8000-000000000001";
 
 /// A library with what it has a choice of.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Library {
+pub(super) enum Library {
     /// supabase-js with this `vsn`.
     Js(&'static str),
     /// realtime-py.
     Python,
 }
 
-const LIBRARIES: [Library; 3] = [Library::Js("1.0.0"), Library::Js("2.0.0"), Library::Python];
+pub(super) const LIBRARIES: [Library; 3] = [Library::Js("1.0.0"), Library::Js("2.0.0"), Library::Python];
 
 impl Library {
-    fn start(self, server: &Server, topic: &str, more: &[(&str, &str)]) -> Program {
+    pub(super) fn start(self, server: &Server, topic: &str, more: &[(&str, &str)]) -> Program {
         let (key, url) = (token::token("anon", json!({})), server.url());
         let mut variables = vec![
             ("ROWCAST_URL", url.as_str()),
@@ -36,7 +36,7 @@ impl Library {
     }
 
     /// Programs of all libraries, each subscribed.
-    async fn all(server: &Server, topic: &str, more: &[(&str, &str)]) -> Vec<(Self, Program)> {
+    pub(super) async fn all(server: &Server, topic: &str, more: &[(&str, &str)]) -> Vec<(Self, Program)> {
         let mut programs: Vec<_> = LIBRARIES
             .iter()
             .map(|library| (*library, library.start(server, topic, more)))
@@ -48,7 +48,7 @@ impl Library {
     }
 }
 
-async fn subscribed(program: &mut Program) {
+pub(super) async fn subscribed(program: &mut Program) {
     program
         .expect("status", |line| line["status"] == "SUBSCRIBED")
         .await;

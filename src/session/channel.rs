@@ -16,6 +16,8 @@ pub(super) struct Channel {
     /// The refs of its `phx_join`, for the reply.
     pub(super) join_ref: Option<Ref>,
     pub(super) reference: Option<Ref>,
+    /// When that came.
+    pub(super) since: Instant,
     /// Broadcasts want an answer.
     pub(super) ack: bool,
     /// The token in force, or being verified for the join.

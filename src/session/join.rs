@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 
@@ -37,7 +37,7 @@ impl Session {
         };
         let mut effects = self.stop(&message.topic, now);
         match self.admit(sub_topic, &message.payload, now) {
-            Ok(config) => effects.push(self.start(message, config)),
+            Ok(config) => effects.push(self.start(message, config, now)),
             Err(JoinError::TooManyJoins) => {
                 // The connection closes at once, so the reply cannot wait.
                 self.count_refusal(&JoinError::TooManyJoins);
@@ -56,7 +56,7 @@ impl Session {
                     Status::Error,
                     &response,
                 );
-                self.delay(Frame::Text(reply.into()), now);
+                self.delay(Frame::Text(reply.into()), now.instant, now);
             }
         }
         effects
@@ -116,7 +116,7 @@ impl Session {
         Ok(config)
     }
 
-    fn start(&mut self, message: &ClientMessage<'_>, mut config: JoinConfig) -> Effect {
+    fn start(&mut self, message: &ClientMessage<'_>, mut config: JoinConfig, now: Now) -> Effect {
         let token = match config.token.take() {
             Some(token) if *token != *self.connect_token => bounded_token(&token),
             _ => Arc::clone(&self.connect_token),
@@ -125,6 +125,7 @@ impl Session {
         let channel = Channel {
             join_ref: message.join_ref.clone(),
             reference: message.reference.clone(),
+            since: now.instant,
             ack: config.broadcast.ack,
             token,
             claims: None,
@@ -240,7 +241,7 @@ impl Session {
         Vec::new()
     }
 
-    fn reply_limit(&self, config: &JoinConfig, now: Now) -> (std::time::Instant, AtLimit) {
+    fn reply_limit(&self, config: &JoinConfig, now: Now) -> (Instant, AtLimit) {
         let limits = &self.context.limits;
         let Some(wait) = config.wait else {
             return (now.instant + limits.reply_wait, AtLimit::Reply);
@@ -271,7 +272,7 @@ impl Session {
             Status::Error,
             &error.response(),
         );
-        self.delay(Frame::Text(reply.into()), now);
+        self.delay(Frame::Text(reply.into()), channel.since, now);
         channel.leftovers()
     }
 
@@ -289,13 +290,16 @@ impl Session {
             .inc();
     }
 
-    fn delay(&mut self, frame: Frame, now: Now) {
-        let due = now.instant + self.context.limits.join_error_delay;
+    /// Holds back the error reply to a join that came at `since`. What was waited for meanwhile counts: clients give up on
+    /// a join after ten seconds.
+    fn delay(&mut self, frame: Frame, since: Instant, now: Now) {
+        let due = since + self.context.limits.join_error_delay;
         if due <= now.instant || frame.len() > MAX_DELAYED_BYTES {
             let _ = self.outbox.push(frame);
             return;
         }
-        self.delayed.push_back((due, frame));
+        let at = self.delayed.partition_point(|(other, _)| *other <= due);
+        self.delayed.insert(at, (due, frame));
         if self.delayed.len() > MAX_DELAYED
             && let Some((_, oldest)) = self.delayed.pop_front()
         {

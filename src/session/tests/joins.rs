@@ -83,6 +83,31 @@ fn error_replies_are_held_back_and_ok_replies_are_not() {
 }
 
 #[test]
+fn what_a_join_has_waited_for_counts_towards_its_delay() {
+    let mut client = Client::with(Limits::default(), Version::V2);
+    let first = ticket(&client.join("realtime:a", "1", json!({})));
+    client.pass(Duration::from_secs(3));
+    client.join("realtime:", "2", json!({}));
+    client
+        .session
+        .verified(first, Err(TokenError::Malformed), client.now);
+    let last = ticket(&client.join("realtime:b", "3", json!({})));
+    let refs = |client: &mut Client| -> Vec<Value> {
+        let frames = client.frames();
+        frames.iter().map(|frame| frame[1].clone()).collect()
+    };
+    client.pass(Duration::from_secs(2));
+    assert_eq!(refs(&mut client), ["1"]);
+    client.pass(Duration::from_secs(3));
+    assert_eq!(refs(&mut client), ["2"]);
+    client.pass(Duration::from_secs(1));
+    client
+        .session
+        .verified(last, Err(TokenError::Malformed), client.now);
+    assert_eq!(refs(&mut client), ["3"], "at once");
+}
+
+#[test]
 fn a_connection_has_only_so_many_channels() {
     let mut client = Client::with(
         Limits {

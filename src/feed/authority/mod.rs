@@ -109,6 +109,7 @@ pub(super) struct Authority {
     room: Arc<Semaphore>,
     lines: Lines,
     keeper: Arc<Keeper>,
+    stream: watch::Receiver<StreamState>,
 }
 
 impl Authority {
@@ -116,6 +117,7 @@ impl Authority {
         let (orders, incoming) = mpsc::unbounded_channel();
         let lines = Lines::default();
         let keeper = Arc::clone(&parts.keeper);
+        let stream = parts.stream.clone();
         let task = Task::new(parts, lines.clone());
         let stopping = shutdown.clone();
         shutdown.spawn("authority", async move {
@@ -129,6 +131,7 @@ impl Authority {
             room: Arc::new(Semaphore::new(WAITING)),
             lines,
             keeper,
+            stream,
         }
     }
 
@@ -171,7 +174,7 @@ impl Authority {
             Err(_) => {
                 // What was answered at this very moment counts: a member is one, or knows that it is not.
                 answered.close();
-                answered.try_recv().unwrap_or(Err(AuthorityError::Busy))
+                answered.try_recv().unwrap_or_else(|_| Err(self.no_answer()))
             }
         }?;
         let rights = match id.and_then(|id| self.lines.get(id)) {
@@ -179,6 +182,16 @@ impl Authority {
             None => answer.rights,
         };
         Ok(Answer { rights, ..answer })
+    }
+
+    /// Why there was none in time: all connections are busy, or the database is away, which the stream has noticed.
+    fn no_answer(&self) -> AuthorityError {
+        match &*self.stream.borrow() {
+            StreamState::Live | StreamState::Reset(_) => AuthorityError::Busy,
+            StreamState::Starting | StreamState::Interrupted(_) => {
+                AuthorityError::Unavailable("no answer".to_owned())
+            }
+        }
     }
 }
 

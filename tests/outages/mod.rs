@@ -1,6 +1,7 @@
 //! What breaks around a server, and what its clients and operators see of it: Postgres restarts, connections are cut,
 //! slots are lost, the server itself is killed.
 
+mod channels;
 mod process;
 mod restarts;
 mod slots;

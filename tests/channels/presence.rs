@@ -262,3 +262,63 @@ async fn a_thousand_join_and_leave_one_room() {
     }
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_every_kind_are_answered() {
+    let db = Database::new().await;
+    let server = Server::start(&db).await;
+    for version in VERSIONS {
+        let topic = format!("{version:?}");
+        let mut other = anon(&server, version).await;
+        other.enter(&topic, enabled("other")).await;
+        state(&mut other).await;
+        let mut client = anon(&server, version).await;
+        client.enter(&topic, enabled("me")).await;
+        let ok = json!({"status": "ok", "response": {}});
+        let failed = json!({"status": "error", "response": {}});
+        let no_map = json!({"reason": "Presence track payload must be a map"});
+        let no_map = json!({"status": "error", "response": no_map});
+        for (call, answer) in [
+            (json!({"type": "presence"}), &ok),
+            (json!({"event": "dance"}), &failed),
+            (json!({"event": "track", "payload": [1]}), &no_map),
+            (json!({"event": "track", "payload": "x"}), &no_map),
+            (json!({"event": "untrack"}), &ok),
+            (json!({"event": "TRACK", "payload": {"n": 1}}), &ok),
+            (json!({"event": "track", "payload": {"n": 1}}), &ok),
+            (json!({"event": "UnTrack"}), &ok),
+            (json!({"event": "untrack", "payload": {}}), &ok),
+            (json!({"event": "track"}), &ok),
+        ] {
+            let reference = client.push(&topic, "presence", call.clone()).await;
+            assert_eq!(client.reply(&reference).await, *answer, "{call}");
+        }
+        // What came of it: here with 1, gone, here with nothing.
+        let came = diff(&mut other).await;
+        assert_eq!(came["joins"]["me"]["metas"][0]["n"], 1);
+        let meta = came["joins"]["me"].clone();
+        assert_eq!(
+            diff(&mut other).await,
+            json!({"joins": {}, "leaves": {"me": meta}})
+        );
+        let came = diff(&mut other).await;
+        assert_eq!(came["leaves"], json!({}));
+        let metas = came["joins"]["me"]["metas"][0].as_object().expect("a meta");
+        assert_eq!(metas.keys().collect::<Vec<_>>(), ["phx_ref"]);
+        // Joining again begins anew: it is not present, under whatever key it has then.
+        client.enter(&topic, enabled("again")).await;
+        assert_eq!(
+            diff(&mut other).await,
+            json!({"joins": {}, "leaves": {"me": came["joins"]["me"]}})
+        );
+        for (key, expected) in [(json!(7), "7"), (json!("é"), "é")] {
+            let config = json!({"presence": {"enabled": "true", "key": key}});
+            client.enter(&topic, config).await;
+            client.push(&topic, "presence", track(json!({}))).await;
+            assert!(diff(&mut other).await["joins"][expected].is_object());
+            client.push(&topic, "phx_leave", json!({})).await;
+            assert!(diff(&mut other).await["leaves"][expected].is_object());
+        }
+    }
+    server.stop().await;
+}

@@ -287,3 +287,31 @@ async fn a_new_token_on_a_public_channel_changes_nothing_that_is_seen() {
     }
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_that_are_not_there_may_nothing_in_private_and_all_in_public() {
+    let db = Database::new().await;
+    db.execute("create policy everything on realtime.messages using (true) with check (true)")
+        .await;
+    let server = Server::start(&db).await;
+    for version in VERSIONS {
+        for role in ["ghost", "none", "public", "", "Anon", "x\"; select 1; --"] {
+            let token = token::token(role, json!({}));
+            let mut client = Client::connect(&server, version, &token).await;
+            client.enter("room", json!({})).await;
+            let reason = "Unauthorized: You do not have permissions to read from this Channel topic: room";
+            let refused = client.join("room", private()).await;
+            assert_eq!(
+                refused,
+                json!({"status": "error", "response": {"reason": reason}}),
+                "{role}"
+            );
+            let path = "/api/broadcast/room/events/e?private=true";
+            let answer = server.post(path, &[("apikey", &token)], "{}").await;
+            assert_eq!(answer.0, 403, "{role} {answer:?}");
+        }
+        let mut anon = super::anon(&server, version).await;
+        anon.enter("room", private()).await;
+    }
+    server.stop().await;
+}

@@ -250,3 +250,49 @@ async fn an_api_key_is_all_that_the_libraries_need() {
     }
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_late_is_told_what_was_said() {
+    let db = Database::new().await;
+    db.execute(POLICIES).await;
+    let server = Server::start(&db).await;
+    db.execute("select realtime.send(jsonb_build_object('n', n), 'e', 'room') from generate_series(1, 4) n")
+        .await;
+    let config =
+        r#"{"private": true, "broadcast": {"replication_ready": true, "replay": {"since": 0, "limit": 3}}}"#;
+    let user = writer();
+    let more = [("CHANNEL_CONFIG", config), ("ROWCAST_TOKEN", user.as_str())];
+    let mut programs = Library::all(&server, "room", &more).await;
+    for (library, program) in &mut programs {
+        for n in 2..=4 {
+            let heard = program.next("broadcast").await;
+            assert_eq!(heard["payload"]["n"], n, "{library:?}");
+            assert_eq!(
+                heard["meta"],
+                json!({"replayed": true, "id": heard["payload"]["id"]}),
+                "{library:?}"
+            );
+        }
+        let ready = program.next("system").await;
+        assert_eq!(
+            (&ready["message"], &ready["status"], &ready["extension"]),
+            (
+                &json!("Replication connection established"),
+                &json!("ok"),
+                &json!("system")
+            ),
+            "{library:?}"
+        );
+    }
+    db.execute("select realtime.send('{\"n\": 5}', 'e', 'room')")
+        .await;
+    for (library, program) in &mut programs {
+        let heard = program.next("broadcast").await;
+        assert_eq!(heard["payload"]["n"], 5, "{library:?}");
+        assert_eq!(heard["meta"]["replayed"], Value::Null, "{library:?}");
+    }
+    for (_, program) in programs {
+        program.exit().await;
+    }
+    server.stop().await;
+}

@@ -300,3 +300,32 @@ async fn what_is_said_where_one_is_not_is_refused_and_heard_by_nobody() {
     }
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_too_many_bytes_is_slowed_and_loses_nothing() {
+    let db = Database::new().await;
+    let server = Server::start_with(&db, |config| config.limits.connection_bytes_per_second = 100_000).await;
+    let began = std::time::Instant::now();
+    let flood = async |version: Version| {
+        let topic = format!("flood {version:?}");
+        let mut listener = anon(&server, version).await;
+        listener.enter(&topic, json!({})).await;
+        let mut sender = anon(&server, version).await;
+        sender.enter(&topic, json!({})).await;
+        for n in 0..40 {
+            sender
+                .say(&topic, "e", json!({"n": n, "x": "x".repeat(10_000)}))
+                .await;
+        }
+        for n in 0..40 {
+            assert_eq!(listener.heard(&topic).await.payload["payload"]["n"], n);
+        }
+    };
+    tokio::join!(flood(Version::V1), flood(Version::V2));
+    // 200 kB at once and 100 kB in each second: the clock may be kind to the server, never to the client.
+    assert!(
+        began.elapsed() >= std::time::Duration::from_secs(1),
+        "they were not slowed"
+    );
+    server.stop().await;
+}

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::AuthorityError;
 use super::groups::{GroupId, Groups, Scene, Step};
 use super::lines::{Line, Lines};
 use super::said::Said;
+use super::{AuthorityError, Turn};
 use crate::auth::Claims;
 use crate::policy::{Relations, Rights, Side};
 use crate::subscription::SubscriberId;
@@ -110,6 +110,7 @@ impl Seats {
 
 #[derive(Debug)]
 struct Member {
+    turn: Turn,
     claims: Arc<Claims>,
     asked: Rights,
     seats: Seats,
@@ -126,6 +127,7 @@ pub(super) struct Members {
 
 /// Somebody whose rights have been judged.
 pub(super) struct Judged {
+    pub(super) turn: Turn,
     pub(super) claims: Arc<Claims>,
     pub(super) asked: Rights,
     pub(super) seats: Seats,
@@ -145,6 +147,11 @@ impl Members {
         self.members.contains_key(&id)
     }
 
+    /// Whether somebody has asked for a member since this turn.
+    pub(super) fn is_behind(&self, id: SubscriberId, turn: Turn) -> bool {
+        self.members.get(&id).is_some_and(|member| member.turn > turn)
+    }
+
     /// What has been asked for a member.
     pub(super) fn asked(&self, id: SubscriberId) -> Rights {
         self.members.get(&id).map_or(Rights::NONE, |member| member.asked)
@@ -161,6 +168,7 @@ impl Members {
         line.tell(judged.granted);
         judged.seats.iter().for_each(|group| groups.enter(group, id));
         let member = Member {
+            turn: judged.turn,
             claims: judged.claims,
             asked: judged.asked,
             seats: judged.seats,

@@ -16,6 +16,7 @@ mod task;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -75,17 +76,23 @@ enum Order {
 #[derive(Debug)]
 struct Ask {
     seeker: Seeker,
+    turn: Turn,
     wanted: Rights,
     answer: oneshot::Sender<Result<Answer, AuthorityError>>,
     /// Given back with the question.
     _room: OwnedSemaphorePermit,
 }
 
+/// Orders questions by when they were first asked: one that is asked once more takes nobody's place who has asked since.
+type Turn = u64;
+
 /// Which of the rights that were asked for somebody has, by which reading of the catalog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Answer {
     rights: Rights,
     generation: u64,
+    /// It is about a member, who may be told more by now.
+    member: bool,
 }
 
 /// What an authority is made of.
@@ -110,6 +117,7 @@ pub(super) struct Authority {
     lines: Lines,
     keeper: Arc<Keeper>,
     stream: watch::Receiver<StreamState>,
+    turns: Arc<AtomicU64>,
 }
 
 impl Authority {
@@ -132,10 +140,12 @@ impl Authority {
             lines,
             keeper,
             stream,
+            turns: Arc::default(),
         }
     }
 
     async fn rights(&self, seeker: Seeker, wanted: Rights) -> Result<Rights, AuthorityError> {
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
         let began = Instant::now();
         let deadline = began + PATIENCE;
         let role = self.keeper.with_role(&seeker.claims.role);
@@ -144,25 +154,33 @@ impl Authority {
             Ok(Err(error)) => return Err(AuthorityError::Unavailable(error.to_string())),
             Err(_) => return Err(AuthorityError::Unavailable("no answer".to_owned())),
         }
-        let Answer { rights, generation } = self.ask(seeker.clone(), wanted, deadline).await?;
+        let Answer {
+            rights, generation, ..
+        } = self.ask((seeker.clone(), turn), wanted, deadline).await?;
         // A policy may have been made a moment ago: look again before saying no. Where that does not work, no is no.
         if rights.is_empty() && !wanted.is_empty() {
             let since = began.checked_sub(CATALOG_AGE).unwrap_or(began);
             let read = tokio::time::timeout_at(deadline.into(), self.keeper.refresh_since(since)).await;
             if read == Ok(true) && self.keeper.snapshot().generation != generation {
-                let again = self.ask(seeker, wanted, deadline).await;
+                let again = self.ask((seeker, turn), wanted, deadline).await;
                 return Ok(again.map_or(rights, |again| again.rights));
             }
         }
         Ok(rights)
     }
 
-    async fn ask(&self, seeker: Seeker, wanted: Rights, deadline: Instant) -> Result<Answer, AuthorityError> {
+    async fn ask(
+        &self,
+        (seeker, turn): (Seeker, Turn),
+        wanted: Rights,
+        deadline: Instant,
+    ) -> Result<Answer, AuthorityError> {
         let id = seeker.id;
         let room = Arc::clone(&self.room).try_acquire_owned();
         let (answer, mut answered) = oneshot::channel();
         let ask = Ask {
             seeker,
+            turn,
             wanted,
             answer,
             _room: room.map_err(|_| AuthorityError::Busy)?,
@@ -177,7 +195,8 @@ impl Authority {
                 answered.try_recv().unwrap_or_else(|_| Err(self.no_answer()))
             }
         }?;
-        let rights = match id.and_then(|id| self.lines.get(id)) {
+        let line = id.filter(|_| answer.member).and_then(|id| self.lines.get(id));
+        let rights = match line {
             Some(line) => line.answer(wanted),
             None => answer.rights,
         };

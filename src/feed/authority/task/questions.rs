@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use super::Task;
 use crate::feed::authority::groups::Step;
 use crate::feed::authority::members::{Judged, Known, Seats};
-use crate::feed::authority::{Answer, Ask, AuthorityError};
+use crate::feed::authority::{Answer, Ask, AuthorityError, Turn};
 use crate::policy::Rights;
 use crate::subscription::SubscriberId;
 
@@ -58,7 +58,8 @@ impl Task {
         if ask.answer.is_closed() {
             return;
         }
-        if ask.seeker.id.is_some_and(|id| self.forgotten.ids.contains(&id)) {
+        let superseded = |id| self.forgotten.ids.contains(&id) || self.is_overtaken(id, ask.turn);
+        if ask.seeker.id.is_some_and(superseded) {
             ask.seeker.id = None;
         }
         let before = ask.seeker.id.map_or(Rights::NONE, |id| self.members.asked(id));
@@ -77,6 +78,12 @@ impl Task {
             since: self.step + 1,
             definite: seats.iter().all(unread),
         });
+    }
+
+    /// Whether somebody has asked for this member since, with other claims perhaps.
+    fn is_overtaken(&self, id: SubscriberId, turn: Turn) -> bool {
+        let since = |pending: &Pending| pending.ask.seeker.id == Some(id) && pending.ask.turn > turn;
+        self.members.is_behind(id, turn) || self.pending.iter().any(since)
     }
 
     /// Answers those who wait for what cannot be read.
@@ -160,6 +167,7 @@ impl Task {
         };
         let Ask {
             seeker,
+            turn,
             wanted,
             answer,
             ..
@@ -170,6 +178,7 @@ impl Task {
             None => pending.seats.leave(groups, relations),
             Some(id) => {
                 let judged = Judged {
+                    turn,
                     claims: seeker.claims,
                     asked: pending.asked,
                     seats: pending.seats,
@@ -181,6 +190,7 @@ impl Task {
         let answered = answer.send(Ok(Answer {
             rights: granted & wanted,
             generation: self.snapshot.generation,
+            member: seeker.id.is_some(),
         }));
         if let (Err(_), Some(id), false) = (answered, seeker.id, known) {
             self.members.dismiss(id, &mut self.groups, &mut self.relations);

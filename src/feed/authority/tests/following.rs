@@ -170,6 +170,37 @@ async fn other_claims_take_the_place_of_those_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_asks_once_more_does_not_take_the_place_of_who_asked_since() {
+    let rig = Rig::new(MEMBERS_READ).await;
+    rig.execute(&format!(
+        "insert into members values ('one', '{ALICE}', true), ('one', '{BOB}', true)"
+    ))
+    .await;
+    // Loads what the role may.
+    assert_eq!(
+        rig.ask(None, user(ALICE, "one"), Rights::READ).await,
+        Ok(Rights::READ)
+    );
+    let member = id();
+    let ask = async |sub, turn| {
+        let seeker = Seeker {
+            id: Some(member),
+            claims: user(sub, "one"),
+        };
+        let deadline = Instant::now() + Duration::from_secs(8);
+        let answer = rig.feed.authority.ask((seeker, turn), Rights::READ, deadline);
+        answer.await.expect("an answer").rights
+    };
+    assert_eq!(ask(ALICE, 1).await, Rights::READ);
+    assert_eq!(ask(BOB, 3).await, Rights::READ);
+    assert_eq!(ask(ALICE, 2).await, Rights::READ, "it is answered all the same");
+    rig.execute(&format!("delete from members where person = '{BOB}'"))
+        .await;
+    assert_eq!(rig.told(member).await, Rights::NONE, "it is Bob's place");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_is_forgotten_is_told_nothing_and_leaves_nothing_behind() {
     let rig = Rig::new(MEMBERS_READ).await;
     rig.execute(&format!(

@@ -13,6 +13,8 @@ use crate::protocol::{Broadcast, Content};
 enum Unsent {
     #[error("it has been sent already")]
     Skipped,
+    #[error("its extension is another one")]
+    Extension,
     #[error("its {0} is missing")]
     Missing(&'static str),
     #[error("its {0} is not what it should be")]
@@ -20,6 +22,9 @@ enum Unsent {
     #[error("its payload is longer than {limit} bytes")]
     TooLarge { limit: usize },
 }
+
+/// What `extension` says of a broadcast.
+const EXTENSION: &str = "broadcast";
 
 /// `pg_type.oid` of what a payload can be.
 const JSON: [u32; 2] = [114, 3802];
@@ -49,6 +54,10 @@ fn read(row: &Row, limit: usize) -> Result<Message, Unsent> {
         return Err(Unsent::Skipped);
     }
     let required = |column| text(row, column).ok_or(Unsent::Missing(column));
+    // Policies tell extensions apart: who may insert another one has no right to broadcast by that.
+    if required("extension")? != EXTENSION {
+        return Err(Unsent::Extension);
+    }
     let event: Box<str> = required("event")?.into();
     let topic = required("topic")?.into();
     let private = required("private")? == "t";
@@ -197,7 +206,15 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_wrong_is_not_sent() {
-        for column in ["topic", "event", "private", "id", "inserted_at", "payload"] {
+        for column in [
+            "topic",
+            "extension",
+            "event",
+            "private",
+            "id",
+            "inserted_at",
+            "payload",
+        ] {
             assert_eq!(why(&insert(&[(column, 25, None)])), Unsent::Missing(column));
         }
         for (column, oid, value) in [
@@ -211,6 +228,14 @@ mod tests {
                 Unsent::Wrong(column),
                 "{value}"
             );
+        }
+    }
+
+    #[test]
+    fn another_extension_is_no_broadcast() {
+        for other in ["presence", "postgres_changes", "persistence", "Broadcast", ""] {
+            let row = insert(&[("extension", 25, Some(other))]);
+            assert_eq!(why(&row), Unsent::Extension, "{other}");
         }
     }
 

@@ -55,6 +55,7 @@ fn said_in(table: TableName, event: &str) -> Event {
         ("b", 23, "1"),
         ("id", 2950, "00000000-0000-0000-0000-000000000001"),
         ("topic", 25, "room"),
+        ("extension", 25, "broadcast"),
         ("event", 25, event),
         ("payload", 3802, "{}"),
         ("private", 16, "t"),

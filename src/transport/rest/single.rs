@@ -101,14 +101,15 @@ fn invalid(field: &'static str, error: FieldError) -> RequestError {
     RequestError::Invalid(Invalid::Field(field, error))
 }
 
-/// `private=true`, `persist=true`, `persist[ttl]=<seconds>`; whatever else there is means nothing. The last one counts.
+/// `private=true`, `persist=true`, `persist[ttl]=<seconds>`; whatever else there is means nothing. The last one counts, but
+/// what is said to be private once is not sent in public.
 fn options(request: &Request) -> Result<Options, RequestError> {
     let query = Query::<Vec<(String, String)>>::try_from_uri(request.uri());
     let Query(parameters) = query.map_err(|_| RequestError::Address)?;
     let mut options = Options::default();
     for (name, value) in &parameters {
         match name.as_str() {
-            "private" => options.private = value == "true",
+            "private" => options.private |= private(value)?,
             "persist" => options.persist = (value == "true").then_some(None),
             "persist[ttl]" => {
                 let seconds = value.parse().ok().filter(|seconds| *seconds > 0);
@@ -122,6 +123,17 @@ fn options(request: &Request) -> Result<Options, RequestError> {
         return Err(invalid("persist", FieldError::OnlyPrivate));
     }
     Ok(options)
+}
+
+/// `true` or `false` in any case. What was to be private must not go out in public because it was written in another way.
+fn private(value: &str) -> Result<bool, RequestError> {
+    if value.eq_ignore_ascii_case("true") {
+        Ok(true)
+    } else if value.eq_ignore_ascii_case("false") {
+        Ok(false)
+    } else {
+        Err(invalid("private", FieldError::Invalid))
+    }
 }
 
 /// JSON where nothing is said.

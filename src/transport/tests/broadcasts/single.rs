@@ -68,6 +68,8 @@ async fn what_cannot_be_sent_by_itself_is_told() {
             "{}",
             message(400, "The path or the query cannot be read"),
         ),
+        ("a/events/e?private=1", "{}", error("private", "is invalid")),
+        ("a/events/e?private", "{}", error("private", "is invalid")),
         (
             "a/events/e?persist=true",
             "{}",
@@ -142,7 +144,7 @@ async fn a_single_private_message_is_answered_by_its_right() {
     assert_eq!(listener.heard().await.len(), 1);
     let asked = server.rights.asked.lock().unwrap().len();
     assert_eq!(
-        server.single("denied/events/e?private=false", "{}").await,
+        server.single("denied/events/e?private=FALSE", "{}").await,
         accepted()
     );
     assert_eq!(server.rights.asked.lock().unwrap().len(), asked);

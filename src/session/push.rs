@@ -18,7 +18,7 @@ use crate::topic;
 /// Pushes that may wait for one channel's rights.
 const MOST_WAITING: usize = 256;
 
-/// Bytes of those; a single larger one may wait alone.
+/// Bytes that may wait on all channels of a connection; a single larger push may wait alone.
 const MOST_WAITING_BYTES: usize = 4 << 20;
 
 /// One push, with what its reply needs.
@@ -59,6 +59,11 @@ impl Act {
         }
     }
 
+    /// Whether it waits for the database, also where it is allowed.
+    fn is_kept(&self) -> bool {
+        matches!(self, Self::Say { keep: Some(_), .. })
+    }
+
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Say { broadcast, .. } => broadcast.content.len(),
@@ -79,17 +84,27 @@ impl Session {
             return Vec::new();
         };
         let first = private.waiting.is_empty();
-        let bytes = private.waiting_bytes.saturating_add(push.act.bytes());
-        if !first && (private.waiting.len() >= MOST_WAITING || bytes > MOST_WAITING_BYTES) {
+        let at_once = first && !push.act.is_kept() && private.known.contains(push.act.rights());
+        let too_many = private.waiting.len() >= MOST_WAITING;
+        if !at_once && (too_many || !self.has_room(push.act.bytes())) {
             self.deny(topic, &push, &PushError::TooMany);
             return Vec::new();
         }
-        private.waiting_bytes = bytes;
-        private.waiting.push_back(push);
+        if let Some(private) = self.channels.get_mut(topic).and_then(|c| c.private.as_mut()) {
+            private.waiting_bytes += push.act.bytes();
+            private.waiting.push_back(push);
+        }
         if first {
             return self.go_on(topic, now);
         }
         Vec::new()
+    }
+
+    /// Whether so many bytes more may wait.
+    fn has_room(&self, bytes: usize) -> bool {
+        let private = self.channels.values().filter_map(|c| c.private.as_ref());
+        let waiting: usize = private.map(|private| private.waiting_bytes).sum();
+        waiting == 0 || waiting.saturating_add(bytes) <= MOST_WAITING_BYTES
     }
 
     /// Does what waits, until something has to be asked.
@@ -236,22 +251,24 @@ impl Session {
         self.go_on(&topic, now)
     }
 
-    /// The rights of what waits could not be told.
+    /// The rights of what waits could not be told. Where the database did not answer, it is not asked about each: the last
+    /// of them would be said long after its sender has given it up.
     pub(super) fn fail_waiting(&mut self, topic: &Arc<str>, error: &AuthorityError, now: Now) -> Vec<Effect> {
         let Some(private) = self.channels.get_mut(topic).and_then(|c| c.private.as_mut()) else {
             return Vec::new();
         };
-        let Some(push) = private.next_push() else {
-            return Vec::new();
+        let (most, error) = match error {
+            AuthorityError::Unavailable(_) => (usize::MAX, PushError::Unavailable),
+            AuthorityError::Canceled => (1, PushError::Canceled),
+            AuthorityError::Busy => (usize::MAX, PushError::Busy),
         };
-        let error = match error {
-            AuthorityError::Unavailable(_) => PushError::Unavailable,
-            AuthorityError::Canceled => PushError::Canceled,
-            AuthorityError::Busy => PushError::Busy,
-        };
-        match push.act {
-            Act::Say { .. } => self.deny(topic, &push, &error),
-            Act::Track(_) | Act::Untrack => self.answer_push(topic, &push, Status::Error, "{}"),
+        let failed: Vec<Push> = std::iter::from_fn(|| private.next_push()).take(most).collect();
+        for push in failed {
+            match push.act {
+                Act::Say { .. } => self.deny(topic, &push, &error),
+                Act::Track(_) => self.answer_push(topic, &push, Status::Error, "{}"),
+                Act::Untrack => self.act(topic, push, now),
+            }
         }
         self.go_on(topic, now)
     }

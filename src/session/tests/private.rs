@@ -190,6 +190,50 @@ fn what_waits_for_a_right_is_bounded() {
 }
 
 #[test]
+fn what_waits_on_all_channels_is_bounded_together() {
+    let (mut client, _) = joined(json!({}), Rights::READ_BROADCAST);
+    let large = json!({"type": "broadcast", "event": "e", "payload": "x".repeat(2_000_000)});
+    let waiting = client.broadcast(TOPIC, &large);
+    let mut refused = 0;
+    for n in 0..5 {
+        let topic = format!("realtime:{n}");
+        let effects = client.admit(&topic, "1", private(json!({})));
+        answer(&mut client, &effects, Rights::READ_BROADCAST);
+        client.frames();
+        client.broadcast(&topic, &large);
+        refused += client.frames().len();
+    }
+    assert_eq!(refused, 4);
+    // Once there is an answer, there is room, and what needs none goes out in any case.
+    answer(&mut client, &waiting, Rights::WRITE_BROADCAST);
+    assert_eq!(client.frames(), [reply("ok", json!({}))]);
+    client.broadcast(TOPIC, &large);
+    assert_eq!(client.frames(), [reply("ok", json!({}))]);
+    assert!(!client.broadcast("realtime:4", &large).is_empty());
+    assert_eq!(client.frames(), [] as [Value; 0]);
+}
+
+#[test]
+fn a_database_that_is_away_is_not_asked_about_each() {
+    let (mut client, _) = joined(json!({}), Rights::READ_BROADCAST);
+    let effects = client.broadcast(TOPIC, &said());
+    client.broadcast(TOPIC, &said());
+    client.presence(TOPIC, &json!({"event": "track", "payload": {}}));
+    client.presence(TOPIC, &json!({"event": "untrack"}));
+    let (ticket, ..) = question(&effects);
+    let away = AuthorityError::Unavailable(String::new());
+    assert!(client.session.judged(ticket, Err(away), client.now).is_empty());
+    let statuses = client.frames();
+    let statuses: Vec<&str> = statuses
+        .iter()
+        .filter_map(|frame| frame[4]["status"].as_str())
+        .collect();
+    assert_eq!(statuses, ["error", "error", "error", "ok"]);
+    // What comes later is.
+    question(&client.broadcast(TOPIC, &said()));
+}
+
+#[test]
 fn tracking_asks_for_both_and_begins_to_hear() {
     let (mut client, _) = joined(json!({}), Rights::READ_BROADCAST);
     let track = json!({"event": "track", "payload": {"a": 1}});

@@ -137,14 +137,12 @@ impl Session {
         self.judge(topic, wanted)
     }
 
-    /// Asks again for what was known to be readable, since the claims are other ones; what may be written is asked when
-    /// it is wanted next. Until the answer is there, the rights stay as they were.
+    /// Asks again for what was known to be readable, since the claims are other ones, and whether who is present may stay so;
+    /// what else may be written is asked when it is wanted next. Until the answer is there, the rights stay as they were.
     pub(super) fn judge_again(&mut self, topic: &Arc<str>) -> Option<Effect> {
         let private = self.channels.get_mut(topic)?.private.as_mut()?;
-        let mut wanted = private.known & Rights::READ;
-        if let Some(asking) = private.asking.take() {
-            wanted = wanted | (asking.wanted & Rights::READ);
-        }
+        let asking = private.asking.take().map_or(Rights::NONE, |asking| asking.wanted);
+        let wanted = (private.known | asking) & (Rights::READ | Rights::WRITE_PRESENCE);
         private.known = private.known & Rights::READ;
         self.judge(topic, wanted)
     }
@@ -197,7 +195,9 @@ impl Session {
         };
         match outcome {
             Err(error) if joining => self.refuse(&topic, &join_error(&error), now),
-            Err(error) if wanted.intersects(private.known) => self.close(&topic, &notice(&error), now),
+            Err(error) if wanted.intersects(private.known) => {
+                self.shut(&topic, &notice(&error), join_error(&error), now)
+            }
             Err(error) => self.fail_waiting(&topic, &error, now),
             Ok(granted) => {
                 let before = private.granted;
@@ -291,18 +291,24 @@ impl Session {
         Vec::new()
     }
 
-    /// Ends a channel that may no longer be read, also one whose join is not answered yet.
+    /// Ends a channel that may no longer be read.
     fn revoke(&mut self, topic: &Arc<str>, notice: &Notice, now: Now) -> Vec<Effect> {
+        let sub_topic = topic::sub_topic(topic).unwrap_or_default().to_owned();
+        self.shut(topic, notice, JoinError::Unauthorized { sub_topic }, now)
+    }
+
+    /// Ends a channel with a notice, or its join with an error if that is not answered yet.
+    fn shut(&mut self, topic: &Arc<str>, notice: &Notice, error: JoinError, now: Now) -> Vec<Effect> {
         let unanswered = self
             .channels
             .get(topic)
             .and_then(|channel| channel.held_reply())
             .is_some_and(crate::hub::HeldFrame::discard);
-        if !unanswered {
-            return self.close(topic, notice, now);
+        if unanswered {
+            self.refuse(topic, &error, now)
+        } else {
+            self.close(topic, notice, now)
         }
-        let sub_topic = topic::sub_topic(topic).unwrap_or_default().to_owned();
-        self.refuse(topic, &JoinError::Unauthorized { sub_topic }, now)
     }
 
     /// [`Effect::Replay`] has an outcome.

@@ -234,6 +234,27 @@ fn a_database_that_is_away_is_not_asked_about_each() {
 }
 
 #[test]
+fn who_is_present_stays_so_by_the_rights_of_the_last_token() {
+    let (mut client, _) = joined(json!({"presence": {"enabled": true}}), Rights::READ);
+    let effects = client.presence(TOPIC, &json!({"event": "track", "payload": {}}));
+    answer(&mut client, &effects, Rights::WRITE_PRESENCE);
+    client.frames();
+    let mut asked = Vec::new();
+    for token in ["one", "two"] {
+        let effects = client.send(json!(["1", "2", TOPIC, "access_token", { "access_token": token }]));
+        asked = client
+            .session
+            .verified(ticket(&effects), Ok(claims(token)), client.now);
+        let (_, _, wanted) = question(&asked);
+        assert_eq!(wanted, Rights::READ | Rights::WRITE_PRESENCE);
+    }
+    answer(&mut client, &asked, Rights::READ);
+    let frames = client.frames();
+    assert_eq!(frames.len(), 1, "{frames:?}");
+    assert!(frames[0][4]["leaves"]["made-up"].is_object(), "{frames:?}");
+}
+
+#[test]
 fn tracking_asks_for_both_and_begins_to_hear() {
     let (mut client, _) = joined(json!({}), Rights::READ_BROADCAST);
     let track = json!({"event": "track", "payload": {"a": 1}});

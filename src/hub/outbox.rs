@@ -10,8 +10,8 @@ use super::Frame;
 pub struct Bounds {
     /// Frames.
     pub frames: usize,
-    /// Bytes of payload. A single frame larger than this still fits an empty outbox, so that one large row does not
-    /// make a healthy connection unusable.
+    /// Bytes of payload. As long as fewer wait, one more frame fits, however large it is: a large row, or the state of a
+    /// large room right behind the reply to a join, does not make a healthy connection unusable.
     pub bytes: usize,
 }
 
@@ -86,15 +86,13 @@ impl Outbox {
         if queue.state != State::Open || !allowed() {
             return Err(Overflow::Closed);
         }
-        let bytes = queue.bytes.saturating_add(frame.len());
-        let full = queue.frames.len() >= self.0.bounds.frames
-            || (bytes > self.0.bounds.bytes && !queue.frames.is_empty());
+        let full = queue.frames.len() >= self.0.bounds.frames || queue.bytes >= self.0.bounds.bytes;
         if full {
             queue.state = State::Overflowed;
             queue.frames = VecDeque::new();
             queue.bytes = 0;
         } else {
-            queue.bytes = bytes;
+            queue.bytes = queue.bytes.saturating_add(frame.len());
             queue.frames.push_back(frame);
         }
         drop(queue);
@@ -217,6 +215,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_bound_too_but_one_large_frame_passes() {
         let outbox = Outbox::new(Bounds { frames: 10, bytes: 4 });
+        outbox.push(frame("ok")).unwrap();
         outbox.push(frame("larger than four")).unwrap();
         assert_eq!(outbox.push(frame("x")), Err(Overflow::Full));
     }

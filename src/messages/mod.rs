@@ -55,11 +55,13 @@ pub struct Persist {
 #[derive(Clone, Debug)]
 pub struct Messages {
     pool: Pool,
+    replay_bytes: usize,
 }
 
 impl Messages {
-    /// On these connections, which log in as whoever may read and write the table, and are not read-only.
-    pub fn new(pool: Pool) -> Self {
-        Self { pool }
+    /// On these connections, which log in as whoever may read and write the table, and are not read-only. So many bytes are
+    /// replayed at once: all of them have to fit into what may wait for a connection.
+    pub fn new(pool: Pool, replay_bytes: usize) -> Self {
+        Self { pool, replay_bytes }
     }
 }

@@ -11,10 +11,25 @@ use super::{Messages, MessagesError, Persist, Stored};
 use crate::postgres::SqlError;
 use crate::protocol::Content;
 
+/// What stands around [`NEWEST`]: of its rows, those that have no more bytes together than may be replayed, but always the
+/// first. Without an order of their own, the window functions see them as they come.
+const FITTING: [&str; 2] = [
+    "
+    SELECT f.id::text, f.event, f.payload, f.binary_payload
+      FROM (SELECT n.*, pg_catalog.row_number() OVER () AS place,
+                   pg_catalog.sum(pg_catalog.octet_length(coalesce(n.payload, ''))
+                                  + coalesce(pg_catalog.octet_length(n.binary_payload), 0))
+                       OVER (ROWS UNBOUNDED PRECEDING) AS bytes
+              FROM (SELECT r.id, r.event, r.payload::text, r.binary_payload FROM (",
+    ") r) n) f
+     WHERE f.place = 1 OR f.bytes <= $4::bigint
+     ORDER BY f.place",
+];
+
 /// The newest rows of a topic, newest first. `inserted_at` is the start of a row's transaction; within that, `seq` tells. The
 /// epoch and the current time are UTC, as the column is.
 const NEWEST: &str = "
-    SELECT m.id::text, m.event, m.payload::text, m.binary_payload
+    SELECT m.id, m.event, m.payload, m.binary_payload
       FROM realtime.messages m
      WHERE m.topic = $1::text AND m.extension = 'broadcast' AND m.private
        AND m.inserted_at >= '1970-01-01'::timestamp + $2::bigint * '1 millisecond'::interval
@@ -49,7 +64,8 @@ const FOREVER: i64 = 100 * 366 * 24 * 60 * 60;
 
 impl Messages {
     /// The newest `limit` broadcasts of a private topic since `since_ms` (milliseconds since the Unix epoch), oldest
-    /// first, in the order in which they were inserted. What has expired is left out.
+    /// first, in the order in which they were inserted. What has expired is left out, and what is older than those that
+    /// may be replayed together.
     ///
     /// # Errors
     /// See [`MessagesError`].
@@ -57,9 +73,12 @@ impl Messages {
         let client = self.client().await?;
         let since = since_ms.clamp(0, FAR);
         let newest = async |end: &str| {
-            let statement = client.prepare_cached(&format!("{NEWEST}{end}")).await?;
+            let [head, tail] = FITTING;
+            let query = format!("{head}{NEWEST}{end}{tail}");
+            let statement = client.prepare_cached(&query).await?;
+            let bytes = i64::try_from(self.replay_bytes).unwrap_or(i64::MAX);
             client
-                .query(&statement, &[&topic, &since, &i64::from(limit)])
+                .query(&statement, &[&topic, &since, &i64::from(limit), &bytes])
                 .await
         };
         let rows = match newest(OURS).await {

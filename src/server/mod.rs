@@ -78,7 +78,10 @@ async fn serve(
     let (stream, states) = watch::channel(StreamState::Starting);
     let (arrived, feed) = watch::channel(None);
     let connect = settings::connect(&config);
-    let messages = Messages::new(Pool::new(&connect, &settings::messages_pool(&config))?);
+    let messages = Messages::new(
+        Pool::new(&connect, &settings::messages_pool(&config))?,
+        config.limits.outbox_bytes / 2,
+    );
     let rooms = Rooms::start(Arc::clone(&metrics), shutdown);
     let services = Services {
         tokens: Arc::new(Verifier::new(settings::auth(&config))?),

@@ -26,7 +26,8 @@ fn messages(database: &str, statement_timeout: Option<Duration>) -> Messages {
         wait: Duration::from_secs(10),
         session,
     };
-    Messages::new(Pool::new(&Cluster::shared().settings(database), &options).expect("a pool"))
+    let pool = Pool::new(&Cluster::shared().settings(database), &options).expect("a pool");
+    Messages::new(pool, 1 << 20)
 }
 
 async fn run(db: &Connection, sql: &str) {

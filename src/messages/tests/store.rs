@@ -54,6 +54,24 @@ async fn a_transactions_broadcasts_come_back_in_their_order() {
 }
 
 #[tokio::test]
+async fn no_more_is_replayed_than_a_connection_can_take() {
+    let (messages, db) = installed().await;
+    let send = "SELECT realtime.send(jsonb_build_object('x', repeat('x', 300000)), n::text, 'room') FROM generate_series(1, 9) n";
+    run(&db, send).await;
+    assert_eq!(replayed(&messages, 0, 25).await, numbered(7..=9), "a MiB of them");
+    run(
+        &db,
+        "SELECT realtime.send_binary(decode(repeat('00', 2000000), 'hex'), '10', 'room')",
+    )
+    .await;
+    assert_eq!(
+        replayed(&messages, 0, 25).await,
+        numbered(10..=10),
+        "one fits in any case"
+    );
+}
+
+#[tokio::test]
 async fn so_do_those_of_a_table_that_others_made() {
     let (messages, db) = installed().await;
     run(

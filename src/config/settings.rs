@@ -178,8 +178,10 @@ settings! {
         events_per_second: usize = "0", env "TENANT_MAX_EVENTS_PER_SECOND";
         /// Bytes per second that all connections together may send, likewise.
         bytes_per_second: usize [Bytes] = "0", env "TENANT_MAX_BYTES_PER_SECOND";
-        /// A broadcast's payload, and that of `track`.
+        /// A broadcast's payload.
         payload_bytes: usize [Bytes] = "3000500";
+        /// The payload of `track`, which is kept for everybody who comes; a channel that tracks a larger one is closed.
+        presence_bytes: usize [Bytes] = "64KiB";
         /// Calls of `track` and `untrack` that one channel may make within `presence_window`; one more closes it.
         presence_calls: usize = "100", env "CLIENT_PRESENCE_MAX_CALLS";
         /// See `presence_calls`.

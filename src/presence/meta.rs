@@ -27,9 +27,11 @@ pub(super) struct Meta {
 }
 
 impl Payload {
-    /// `None` if this is no object.
+    /// `None` if this is no object, or one that some client could not read: nested too deeply, with half of a surrogate
+    /// pair, or with a number that counts too far. A state of presence with that in it would be lost to that client whole.
     pub fn parse(json: &RawValue) -> Option<Self> {
-        serde_json::from_str(json.get()).ok()
+        let payload: Self = serde_json::from_str(json.get()).ok()?;
+        payload.value().is_some().then_some(payload)
     }
 
     /// Whether both are the same JSON value.
@@ -38,7 +40,7 @@ impl Payload {
             || matches!((self.value(), other.value()), (Some(own), Some(others)) if own == others)
     }
 
-    /// `None` for what is nested too deeply or counts too far: that equals nothing.
+    /// `None` for what not every client can read.
     fn value(&self) -> Option<Value> {
         serde_json::from_str(&format!("{{{}}}", self.members)).ok()
     }

@@ -88,7 +88,7 @@ pub struct Member {
 /// Whether a `track` came to anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrackError {
-    /// The payload is no JSON object.
+    /// The payload is no JSON object, or one that not every client can read.
     #[error("Presence track payload must be a map")]
     NotAMap,
 }

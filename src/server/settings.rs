@@ -206,6 +206,7 @@ pub(super) fn session(config: &Config) -> Limits {
         messages_per_second: rate(limits.connection_messages_per_second),
         bytes_per_second: rate(limits.connection_bytes_per_second),
         payload_bytes: limits.payload_bytes,
+        presence_bytes: limits.presence_bytes,
         presence_calls: limits.presence_calls,
         presence_window: limits.presence_window,
         private_only: session.private_only,

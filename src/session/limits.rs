@@ -19,8 +19,10 @@ pub struct Limits {
     pub messages_per_second: u32,
     /// Bytes of one connection per second, likewise. Default 10 MiB.
     pub bytes_per_second: u32,
-    /// Bytes of a broadcast, and of what is tracked. Default 3,000,500.
+    /// Bytes of a broadcast. Default 3,000,500.
     pub payload_bytes: usize,
+    /// Bytes of what is tracked. It stays in memory, and goes to everybody who comes. Default 65,536.
+    pub presence_bytes: usize,
     /// Calls of `track` and `untrack` of one channel within `presence_window`. Default 100.
     pub presence_calls: usize,
     /// Default 30 s.
@@ -58,6 +60,7 @@ impl Default for Limits {
             messages_per_second: 1_000,
             bytes_per_second: 10 << 20,
             payload_bytes: 3_000_500,
+            presence_bytes: 65_536,
             presence_calls: 100,
             presence_window: Duration::from_secs(30),
             private_only: false,

@@ -34,7 +34,7 @@ impl Session {
         };
         let limits = &self.context.limits;
         if let Act::Track(payload) = &act
-            && payload.get().len() > limits.payload_bytes
+            && payload.get().len() > limits.presence_bytes
         {
             return self.close(&topic, &Notice::TrackTooLarge, now);
         }

@@ -94,6 +94,12 @@ async fn a_payload_is_an_object() {
     let member = house.enter("realtime:a", enabled(&own, "a"));
     let error = member.track(&payload(&json!([1]))).unwrap_err();
     assert_eq!(error.to_string(), "Presence track payload must be a map");
+    // Some libraries would drop the state of the whole room for these.
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200));
+    for unreadable in [&deep, r#"{"a":"\ud800"}"#, r#"{"\udc00":1}"#, r#"{"a":[1e999]}"#] {
+        let unreadable = RawValue::from_string(unreadable.to_owned()).unwrap();
+        member.track(&unreadable).unwrap_err();
+    }
     assert_eq!(heard(&own), ["presence_state"]);
 }
 

@@ -367,7 +367,7 @@ fn presence_calls_are_counted_by_channel_and_together() {
 #[test]
 fn a_track_that_is_too_large_closes_the_channel() {
     let limits = Limits {
-        payload_bytes: 20,
+        presence_bytes: 20,
         ..Limits::default()
     };
     let mut client = joined_with(Client::with(limits, Version::V2), json!({}));

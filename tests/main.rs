@@ -12,6 +12,7 @@ mod support;
 mod bad_input;
 mod bad_policies;
 mod breaking;
+mod breaking_channels;
 mod breaking_policies;
 mod channels;
 mod clients;

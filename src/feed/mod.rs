@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::auth::Claims;
 use crate::change::{Event, Lsn, StreamState, TableName};
 use crate::hub::{Frame, HeldFrame, Lane};
+use crate::messages::Writers;
 use crate::policy::Engine;
 use crate::policy::listing::{self, Listing};
 use crate::protocol::{Binding, Version};
@@ -164,6 +165,7 @@ pub struct Feed {
     fence: Fence,
     prefetch: Prefetch,
     authority: Authority,
+    writers: Writers,
 }
 
 /// Batches of events that may wait for the pump; the stream bounds each batch.
@@ -215,6 +217,7 @@ impl Feed {
             signals: signals.clone(),
             marks: marks.clone(),
         });
+        let writers = pump.writers();
         let prefetch = Prefetch::start(pump.reader(), pump.clock(), shutdown);
         let (engine, metrics) = judging;
         let authority = authority::Parts {
@@ -242,6 +245,7 @@ impl Feed {
             fence,
             prefetch,
             authority,
+            writers,
         };
         Ok((
             feed,
@@ -252,6 +256,11 @@ impl Feed {
                 signals,
             },
         ))
+    }
+
+    /// The transactions whose broadcasts were said last, for replays.
+    pub fn writers(&self) -> Writers {
+        self.writers.clone()
     }
 
     /// Registers row subscriptions; resolves when they are live, after `on_live` has been pushed. While the

@@ -28,6 +28,7 @@ use super::{Settings, SubscribeError, Subscriber};
 use crate::auth::Claims;
 use crate::change::{Event, Lsn, StreamState, TableName, Transaction};
 use crate::hub::{Frame, HeldFrame};
+use crate::messages::Writers;
 use crate::policy::{Clock, Engine, RelationReader};
 use crate::replication::Signals;
 use crate::room::Rooms;
@@ -106,6 +107,7 @@ pub(super) struct Pump {
     /// The tables whose changes the stream carries; `None` until it has said so, and while it is being told otherwise.
     streaming: Option<TableSet>,
     courtesy: Courtesy,
+    writers: Writers,
     /// Told of every part of a batch that has been judged and delivered.
     headway: Arc<Notify>,
 }
@@ -143,6 +145,7 @@ impl Pump {
             held: Held::default(),
             streaming: None,
             courtesy: Courtesy::new(),
+            writers: Writers::default(),
             headway: Arc::default(),
         }
     }
@@ -150,6 +153,11 @@ impl Pump {
     /// Reads what policies look into.
     pub(super) fn reader(&self) -> RelationReader {
         self.reader.clone()
+    }
+
+    /// Whose broadcasts have been said.
+    pub(super) fn writers(&self) -> Writers {
+        self.writers.clone()
     }
 
     /// Tells when something was read.

@@ -9,9 +9,11 @@ mod row;
 mod store;
 #[cfg(test)]
 mod tests;
+mod writers;
 
 pub use error::MessagesError;
 pub use row::message;
+pub use writers::Writers;
 
 use std::sync::Arc;
 

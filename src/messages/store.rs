@@ -1,5 +1,7 @@
 //! Broadcasts that were sent before, and such as clients want kept.
 
+use std::time::{Duration, Instant};
+
 use deadpool_postgres::Client;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -7,7 +9,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::error::inserting;
-use super::{Messages, MessagesError, Persist, Stored};
+use super::{Messages, MessagesError, Persist, Stored, Writers};
 use crate::postgres::SqlError;
 use crate::protocol::Content;
 
@@ -48,6 +50,16 @@ const THEIRS: &str = "
      ORDER BY m.inserted_at DESC, m.cmin::text::bigint DESC, m.ctid DESC
      LIMIT $3::bigint";
 
+/// Whether all these transactions have ended for those who look now.
+const ENDED: &str = "
+    SELECT coalesce(pg_catalog.bool_and(rowcast.is_visible(w.xid)), true) FROM pg_catalog.unnest($1::bigint[]) AS w(xid)";
+
+/// How long they are waited for: a commit may wait for a synchronous standby, and clients give a join up after 10 s.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Before it is looked again.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// Keeps a broadcast. `now()` is what `inserted_at` becomes.
 const KEEP: &str = "
     INSERT INTO realtime.messages
@@ -65,12 +77,19 @@ const FOREVER: i64 = 100 * 366 * 24 * 60 * 60;
 impl Messages {
     /// The newest `limit` broadcasts of a private topic since `since_ms` (milliseconds since the Unix epoch), oldest
     /// first, in the order in which they were inserted. What has expired is left out, and what is older than those that
-    /// may be replayed together.
+    /// may be replayed together. What `writers` have sent is among them: their rows are waited for.
     ///
     /// # Errors
     /// See [`MessagesError`].
-    pub async fn replay(&self, topic: &str, since_ms: i64, limit: u32) -> Result<Vec<Stored>, MessagesError> {
+    pub async fn replay(
+        &self,
+        topic: &str,
+        since_ms: i64,
+        limit: u32,
+        writers: &Writers,
+    ) -> Result<Vec<Stored>, MessagesError> {
         let client = self.client().await?;
+        wait_for(&client, writers).await?;
         let since = since_ms.clamp(0, FAR);
         let newest = async |end: &str| {
             let [head, tail] = FITTING;
@@ -128,6 +147,28 @@ impl Messages {
     async fn client(&self) -> Result<Client, MessagesError> {
         let client = self.pool.get().await;
         client.map_err(|error| MessagesError::Unavailable(error.chain()))
+    }
+}
+
+/// Waits until what these transactions wrote can be seen.
+async fn wait_for(client: &Client, writers: &Writers) -> Result<(), MessagesError> {
+    let open = writers.open();
+    if open.is_empty() {
+        return Ok(());
+    }
+    let doing = SqlError::during("waiting for broadcasts to replay");
+    let ended = client.prepare_cached(ENDED).await.map_err(&doing)?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let row = client.query_one(&ended, &[&open]).await.map_err(&doing)?;
+        if row.try_get(0).map_err(&doing)? {
+            writers.seen(&open);
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(MessagesError::Canceled);
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -70,7 +70,8 @@ impl ChannelRights for Channels {
         limit: u32,
     ) -> Pending<Result<Vec<Stored>, MessagesError>> {
         let messages = self.messages.clone();
-        Box::pin(async move { messages.replay(&topic, since_ms, limit).await })
+        let writers = self.feed.borrow().as_ref().map(Feed::writers).unwrap_or_default();
+        Box::pin(async move { messages.replay(&topic, since_ms, limit, &writers).await })
     }
 
     fn persist(&self, message: Persist) -> Pending<Result<Uuid, MessagesError>> {

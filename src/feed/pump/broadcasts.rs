@@ -13,9 +13,10 @@ use crate::topic;
 const MOST: usize = 256;
 const MOST_BYTES: usize = 1024 * 1024;
 
-/// The broadcasts among some changes, each with the number of changes for subscribers that go before it.
-#[derive(Debug, Default)]
+/// The broadcasts among some changes of a transaction, each with the number of changes for subscribers that go before it.
+#[derive(Debug)]
 pub(super) struct Broadcasts<'a> {
+    xid: u32,
     rows: Vec<(usize, &'a Change)>,
     bytes: usize,
     said: usize,
@@ -23,6 +24,17 @@ pub(super) struct Broadcasts<'a> {
 }
 
 impl<'a> Broadcasts<'a> {
+    /// None yet, of this transaction.
+    pub(super) fn of(xid: u32) -> Self {
+        Self {
+            xid,
+            rows: Vec::new(),
+            bytes: 0,
+            said: 0,
+            rooms: HashSet::new(),
+        }
+    }
+
     /// Notes a row of the table, behind this many changes for subscribers.
     pub(super) fn note(&mut self, behind: usize, change: &'a Change) {
         self.bytes += change.wire_bytes;
@@ -55,6 +67,7 @@ impl<'a> Broadcasts<'a> {
                 topic: format!("{}{topic}", topic::PREFIX).into(),
                 private,
             };
+            pump.writers.note(self.xid);
             pump.parts.rooms.publish(&room, &broadcast);
             self.rooms.insert(room);
         }

@@ -257,7 +257,7 @@ impl Pump {
             known: Vec::new(),
             works: Vec::new(),
         };
-        let mut broadcasts = Broadcasts::default();
+        let mut broadcasts = Broadcasts::of(transaction.xid);
         let mut taken = 0;
         for change in changes {
             if self.snapshot.messages.contains(&change.table) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::postgres::testing::Cluster;
-use crate::postgres::{Connection, InstallOptions, PoolOptions, Session, install};
+use crate::postgres::{Connection, InstallOptions, PoolOptions, Session, connect, install};
 
 /// A database with our objects, its superuser's connection, and the table's reader and writer.
 async fn installed() -> (Messages, Connection) {

@@ -248,7 +248,10 @@ async fn an_older_table_of_ours_gets_its_columns() {
         "SELECT realtime.send('{}', n::text, 'room') FROM generate_series(4, 6) n",
     )
     .await;
-    let stored = messages.replay("room", 0, 25).await.expect("rows");
+    let stored = messages
+        .replay("room", 0, 25, &Writers::default())
+        .await
+        .expect("rows");
     let events: Vec<&str> = stored
         .iter()
         .map(|stored| match &stored.content {

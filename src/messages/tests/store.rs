@@ -2,7 +2,10 @@ use super::*;
 
 /// The events of what is replayed of the private topic `room`.
 async fn replayed(messages: &Messages, since_ms: i64, limit: u32) -> Vec<String> {
-    let stored = messages.replay("room", since_ms, limit).await.expect("rows");
+    let stored = messages
+        .replay("room", since_ms, limit, &Writers::default())
+        .await
+        .expect("rows");
     let event = |stored: &Stored| match &stored.content {
         Content::Json { event, .. } | Content::Binary { event, .. } => event.to_string(),
         Content::Envelope(text) => panic!("{text}"),
@@ -72,6 +75,36 @@ async fn no_more_is_replayed_than_a_connection_can_take() {
 }
 
 #[tokio::test]
+async fn what_has_been_said_and_cannot_be_seen_yet_is_waited_for() {
+    let (messages, db) = installed().await;
+    let (name, watching) = (
+        text(&db, "current_database()").await.unwrap(),
+        Session::new("watching"),
+    );
+    let watching = connect(&Cluster::shared().settings(&name), &watching)
+        .await
+        .unwrap();
+    // As far as others can tell, this is a commit that has been written and is not seen.
+    run(&db, "BEGIN; SELECT realtime.send('{}', '1', 'room')").await;
+    let xid = text(&db, "pg_current_xact_id()::xid").await.unwrap();
+    let writers = Writers::default();
+    writers.note(xid.parse().unwrap());
+    let replay = tokio::spawn({
+        let writers = writers.clone();
+        async move { messages.replay("room", 0, 25, &writers).await }
+    });
+    let waits =
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%is_visible%' AND pid <> pg_backend_pid()
+                    AND datname = current_database()";
+    while text(&watching, waits).await.as_deref() == Some("0") {
+        assert!(!replay.is_finished());
+    }
+    run(&db, "COMMIT").await;
+    assert_eq!(replay.await.unwrap().expect("rows").len(), 1);
+    assert_eq!(writers.open(), [] as [i64; 0], "it need not be waited for again");
+}
+
+#[tokio::test]
 async fn so_do_those_of_a_table_that_others_made() {
     let (messages, db) = installed().await;
     run(
@@ -120,7 +153,10 @@ async fn only_broadcasts_of_the_topic_and_the_time_are_replayed() {
     assert_eq!(replayed(&messages, i64::MIN, 1).await, ["soon"]);
     assert!(replayed(&messages, i64::MAX, 25).await.is_empty());
     assert!(replayed(&messages, since, 0).await.is_empty());
-    let stored = messages.replay("room", since, 25).await.expect("rows");
+    let stored = messages
+        .replay("room", since, 25, &Writers::default())
+        .await
+        .expect("rows");
     let meta = |stored: &Stored| Some(format!(r#"{{"replayed":true,"id":"{}"}}"#, stored.id).into());
     let expected = [
         Content::Json {
@@ -180,7 +216,10 @@ async fn what_is_kept_is_replayed_and_not_sent() {
         ..keep("", None)
     };
     messages.persist(&bytes).await.expect("a row");
-    let stored = messages.replay("room", 0, 25).await.expect("rows");
+    let stored = messages
+        .replay("room", 0, 25, &Writers::default())
+        .await
+        .expect("rows");
     assert_eq!(stored[0].id, id);
     assert!(matches!(&stored[3].content, Content::Json { payload, .. } if &**payload == "[1]"));
     assert_eq!(
@@ -209,7 +248,10 @@ async fn trouble_has_its_kind() {
     let database = text(&db, "SELECT current_database()").await.expect("a name");
     let hurried = super::messages(&database, Some(Duration::from_millis(50)));
     run(&db, "BEGIN; LOCK TABLE realtime.messages").await;
-    assert_eq!(hurried.replay("room", 0, 1).await, Err(MessagesError::Canceled));
+    assert_eq!(
+        hurried.replay("room", 0, 1, &Writers::default()).await,
+        Err(MessagesError::Canceled)
+    );
     assert_eq!(
         hurried.persist(&keep("e", None)).await,
         Err(MessagesError::Canceled)
@@ -226,11 +268,16 @@ async fn trouble_has_its_kind() {
     );
     run(&db, "DROP TABLE realtime.messages").await;
     for result in [
-        messages.replay("room", 0, 1).await.map(|_| ()),
+        messages
+            .replay("room", 0, 1, &Writers::default())
+            .await
+            .map(|_| ()),
         messages.persist(&keep("e", None)).await.map(|_| ()),
     ] {
         assert!(matches!(result, Err(MessagesError::Unusable(_))), "{result:?}");
     }
-    let gone = super::messages("never_was", None).replay("room", 0, 1).await;
+    let gone = super::messages("never_was", None)
+        .replay("room", 0, 1, &Writers::default())
+        .await;
     assert!(matches!(gone, Err(MessagesError::Unavailable(_))), "{gone:?}");
 }

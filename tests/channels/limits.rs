@@ -149,7 +149,7 @@ async fn more_presence_than_the_server_takes_closes_the_channel() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_track_that_is_too_large_closes_the_channel() {
     let db = Database::new().await;
-    let server = Server::start_with(&db, |config| config.limits.payload_bytes = 100).await;
+    let server = Server::start_with(&db, |config| config.limits.presence_bytes = 100).await;
     for version in VERSIONS {
         let mut client = anon(&server, version).await;
         client.enter("room", json!({})).await;

@@ -84,7 +84,8 @@ impl Session {
             return Vec::new();
         };
         let first = private.waiting.is_empty();
-        let at_once = first && !push.act.is_kept() && private.known.contains(push.act.rights());
+        let known = channel.verifying.is_none() && private.known.contains(push.act.rights());
+        let at_once = first && known && !push.act.is_kept();
         let too_many = private.waiting.len() >= MOST_WAITING;
         if !at_once && (too_many || !self.has_room(push.act.bytes())) {
             self.deny(topic, &push, &PushError::TooMany);

@@ -10,6 +10,9 @@ use tokio::net::TcpStream;
 use super::server::{Server, connections, user};
 use super::wire;
 
+/// How long the server has to give memory back.
+const GIVEN_BACK: Duration = Duration::from_secs(25);
+
 /// As many as are measured where a process may have so many files.
 const WANTED: usize = 20_000;
 
@@ -25,7 +28,7 @@ pub async fn table(cluster: &PrivateCluster, files: usize) {
     if count < WANTED {
         println!("(not {WANTED}: a process may have {files} files here, and no more)");
     }
-    println!("\n| each connection | KiB per connection | left when all have gone |\n|---|---|---|");
+    println!("\n| each connection | KiB per connection | left 25 s after all have gone |\n|---|---|---|");
     for (name, changes) in [
         ("idle, no channel", None),
         ("one channel", Some(json!([]))),
@@ -64,6 +67,6 @@ async fn idle(server: &Server, changes: Option<Value>, count: usize) -> (f64, f6
     while server.metric("rowcast_connections").await > 0.0 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(GIVEN_BACK).await;
     (there, each(server.resident_kib()))
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::kinds::Kind;
 use super::random::Random;
+use super::subquery::subquery;
 use super::templates::{CLAIMS, CONDITIONS, Template, VALUES};
 
 /// An expression: a text with one `{}` per argument.
@@ -23,30 +24,6 @@ pub struct Scope {
     pub share: usize,
 }
 
-/// The tables that subqueries read: name, and columns of which each has a type.
-pub const READ: [(&str, &[(&str, Kind)]); 3] = [
-    (
-        "members",
-        &[
-            ("team", Kind::Int4),
-            ("member", Kind::Uuid),
-            ("level", Kind::Int4),
-            ("label", Kind::Text),
-            ("since", Kind::Timestamptz),
-        ],
-    ),
-    (
-        "teams",
-        &[
-            ("id", Kind::Int4),
-            ("owner", Kind::Uuid),
-            ("name", Kind::Text),
-            ("tags", Kind::TextArray),
-        ],
-    ),
-    ("admins", &[("who", Kind::Uuid)]),
-];
-
 impl fmt::Display for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, text) in self.text.split("{}").enumerate() {
@@ -64,7 +41,7 @@ impl fmt::Display for Expression {
 }
 
 impl Expression {
-    fn new(kind: Kind, text: impl Into<String>, arguments: Vec<Self>) -> Self {
+    pub fn new(kind: Kind, text: impl Into<String>, arguments: Vec<Self>) -> Self {
         Self {
             kind,
             text: text.into(),
@@ -188,7 +165,7 @@ pub fn condition(random: &mut Random, scope: &Scope, depth: usize) -> Expression
     }
 }
 
-fn claims_of(random: &mut Random, kind: Kind) -> Template {
+pub fn claims_of(random: &mut Random, kind: Kind) -> Template {
     let all: Vec<&Template> = CLAIMS.iter().filter(|template| template.0 == kind).collect();
     **random.one(&all)
 }
@@ -202,7 +179,7 @@ fn apply(random: &mut Random, scope: &Scope, depth: usize, template: &Template) 
     Expression::new(template.0, template.1, arguments)
 }
 
-fn comparison(random: &mut Random, scope: &Scope, depth: usize) -> Expression {
+pub fn comparison(random: &mut Random, scope: &Scope, depth: usize) -> Expression {
     let (name, kind) = random.one(&scope.columns).clone();
     let left = match random.percent(scope.share + 20) {
         true => Expression::new(kind, name, Vec::new()),
@@ -229,7 +206,7 @@ fn comparison(random: &mut Random, scope: &Scope, depth: usize) -> Expression {
 }
 
 /// A value of a type.
-fn value(random: &mut Random, scope: &Scope, kind: Kind, depth: usize) -> Expression {
+pub fn value(random: &mut Random, scope: &Scope, kind: Kind, depth: usize) -> Expression {
     if kind.is_bare() {
         return cast(kind, random.of(kind.values()));
     }
@@ -266,96 +243,4 @@ fn value(random: &mut Random, scope: &Scope, kind: Kind, depth: usize) -> Expres
         return Expression::new(kind, format!("null::{}", kind.sql()), Vec::new());
     }
     cast(kind, random.of(kind.values()))
-}
-
-/// A condition that looks into another table.
-fn subquery(random: &mut Random, scope: &Scope, depth: usize) -> Expression {
-    let (table, columns) = random.of(&[READ[0], READ[0], READ[1], READ[2]]);
-    let alias = format!("q{}", scope.columns.len());
-    let inner = Scope {
-        columns: columns
-            .iter()
-            .map(|(name, kind)| (format!("{alias}.{name}"), *kind))
-            .collect(),
-        share: scope.share,
-    };
-    let (picked, kind) = random.one(&inner.columns).clone();
-    let from = format!("from world.{table} {alias} where");
-    let rest = filter(random, &inner, depth);
-    let new = |text: String, arguments| Expression::new(Kind::Bool, text, arguments);
-    let outer = value(random, scope, kind, depth.min(1));
-    let not = random.of(&["", "", "", "not "]);
-    match random.below(9) {
-        0 | 1 => new(
-            format!("{{}} {not}in (select {picked} {from} {{}})"),
-            vec![outer, rest],
-        ),
-        2 => new(
-            format!("{{}} = any (select {picked} {from} {{}})"),
-            vec![outer, rest],
-        ),
-        3 if kind.is_ordered() && kind != Kind::TextArray => new(
-            format!("{{}} = any (array(select {picked} {from} {{}}))"),
-            vec![outer, rest],
-        ),
-        4 => new(format!("{not}exists (select 1 {from} {{}})"), vec![rest]),
-        5..8 => {
-            // Correlated: now and then the condition may name everything on both sides.
-            let both = Scope {
-                columns: scope.columns.iter().chain(&inner.columns).cloned().collect(),
-                share: scope.share,
-            };
-            let rest = if random.percent(20) {
-                condition(random, &both, depth.min(1))
-            } else {
-                rest
-            };
-            let text = match random.below(4) {
-                0 => format!("{not}exists (select {from} {{}} and {{}} = {picked})"),
-                _ => format!("{not}exists (select 1 {from} {picked} = {{}} and {{}})"),
-            };
-            let arguments = if text.contains("= {}") {
-                vec![outer, rest]
-            } else {
-                vec![rest, outer]
-            };
-            new(text, arguments)
-        }
-        _ => {
-            let outer = value(random, scope, Kind::Int8, depth.min(1));
-            new(format!("(select count(*) {from} {{}}) > {{}}"), vec![rest, outer])
-        }
-    }
-}
-
-/// What a subquery asks of its own rows: mostly who is meant.
-fn filter(random: &mut Random, inner: &Scope, depth: usize) -> Expression {
-    let users: Vec<&(String, Kind)> = inner
-        .columns
-        .iter()
-        .filter(|column| column.1 == Kind::Uuid)
-        .collect();
-    let user = random.one(&users).0.clone();
-    let mine = |random: &mut Random| {
-        let template = claims_of(random, Kind::Uuid);
-        let column = Expression::new(Kind::Uuid, user.clone(), Vec::new());
-        Expression::new(
-            Kind::Bool,
-            "{} = {}",
-            vec![column, Expression::new(Kind::Uuid, template.1, Vec::new())],
-        )
-    };
-    match random.below(6) {
-        0 => Expression::new(Kind::Bool, "true", Vec::new()),
-        1 => condition_without_subqueries(random, inner),
-        2 if depth > 0 => {
-            let more = condition(random, inner, 0);
-            Expression::new(Kind::Bool, "{} and {}", vec![mine(random), more])
-        }
-        _ => mine(random),
-    }
-}
-
-fn condition_without_subqueries(random: &mut Random, scope: &Scope) -> Expression {
-    comparison(random, scope, 1)
 }

@@ -11,5 +11,6 @@ mod rig;
 mod shrink;
 mod staleness;
 mod subject;
+mod subquery;
 mod templates;
 mod world;

@@ -8,9 +8,9 @@ use rowcast::policy::{ParamKey, Program, RelationRequest};
 
 use super::compiled::{Compiled, Reading};
 use super::differential::{number, seeds};
-use super::expression::READ;
 use super::random::Random;
 use super::rig::{Loaded, Rig};
+use super::subquery::READ;
 use super::world::{self, World, literal};
 
 /// How long new worlds are begun; `ROWCAST_ORACLE_SECONDS` for a longer search.

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::expression::{Expression, READ, Scope, condition};
+use super::expression::{Expression, Scope, condition};
 use super::kinds::{ALICE, BOB, COLUMNS, Kind};
 use super::random::Random;
+use super::subquery::READ;
 
 /// Everything that a verdict depends on.
 #[derive(Clone, Debug)]

@@ -115,6 +115,23 @@ const SCHEMA: &str = "
         'select t2.name from world.teams t2 where t2.id = t limit 1';
     create function world.can_read(who uuid, t int) returns bool language sql stable as
         'select who = auth.uid() or world.is_member_of(t)';
+    create function world.share(n int) returns int language sql immutable as 'select 6 / n';
+    create function world.share_strict(n int, whole int) returns int language sql immutable strict as 'select whole / n';
+    create function world.first_of(a int, b int) returns int language sql immutable as 'select a';
+    create function world.either(a bool, b bool) returns bool language sql stable strict as 'select a or b';
+    create function world.number(name text) returns int language sql stable as 'select (auth.jwt() ->> name)::int';
+    create function world.graded(n int) returns text language sql immutable as
+        'select case when n > 2 then ''high'' when n / (n - 1) = 2 then ''two'' else ''low'' end';
+    create function world.level_in(t int) returns int language sql stable security definer set search_path = '' as
+        'select m.level from world.members m where m.team = t and m.member = auth.uid() order by m.level desc limit 1';
+    create function world.team_list() returns int[] language sql stable as
+        'select array(select m.team from world.members m where m.member = auth.uid())';
+    create function world.teams_of(who uuid) returns setof int language sql stable as
+        'select m.team from world.members m where m.member = who';
+    create function world.among(t int, all_of int[]) returns bool language sql immutable as 'select t = any (all_of)';
+    create function world.has_level(lowest int, t int default 3) returns bool language sql stable as
+        'select exists (select from world.members m where m.team = t and m.level >= lowest)';
+    create function world.odd(n int) returns bool language plpgsql immutable as 'begin return 1 / n = 1; end';
 ";
 
 /// A random world of so many tables, without policies.

@@ -68,7 +68,15 @@ impl Caller {
         };
         let result = tokio::time::timeout(limit + self.timeout / 4, work).await;
         match result {
-            Ok(result) => result.map_err(call_error),
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error)) => {
+                let error = call_error(error);
+                if let CallError::Lost(_) = error {
+                    // The pool may not know yet that it is dead, and whoever asks next would be blamed for it.
+                    drop(Object::take(client));
+                }
+                Err(error)
+            }
             Err(_) => {
                 // Not even that was answered: whatever the connection is busy with, nobody waits behind it.
                 drop(Object::take(client));

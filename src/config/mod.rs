@@ -24,4 +24,4 @@ pub use settings::{
     Auth, Config, Database, Limits, Listen, Log, Metrics, Policy, Replication, SECTIONS, SETTINGS, Session,
 };
 pub use table::{Section, Setting, Unit};
-pub use value::{ApiKeys, JsonObject, LogFormat, Share, SslMode, UnjudgedDeletes, parse_duration};
+pub use value::{ApiKeys, JsonObject, LogFormat, Plugin, Share, SslMode, UnjudgedDeletes, parse_duration};

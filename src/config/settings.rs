@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::Problem;
 use super::load::Values;
 use super::table::{Section, Setting, Unit, settings};
-use super::value::{ApiKeys, FromText, JsonObject, LogFormat, Share, SslMode, UnjudgedDeletes};
+use super::value::{ApiKeys, FromText, JsonObject, LogFormat, Plugin, Share, SslMode, UnjudgedDeletes};
 use crate::secret::Secret;
 
 settings! {
@@ -18,6 +18,14 @@ settings! {
         port: u16 = "4000", env "PORT";
         /// Longest time to let connections drain after SIGTERM or Ctrl-C.
         shutdown_grace: Duration [Seconds] = "10s";
+        /// After SIGTERM or Ctrl-C, clients are told to come back one after another, spread over this time.
+        drain: Duration [Seconds] = "1s";
+        /// How long readiness is false before the first client is told, so that load balancers have looked.
+        drain_notice: Duration [Seconds] = "0s";
+        /// PEM file with the certificate and its chain. With it and `tls_key`, the server speaks TLS itself.
+        tls_certificate: Option<PathBuf> = "";
+        /// PEM file with the certificate's private key.
+        tls_key: Option<PathBuf> = "";
     }
 
     /// The Postgres database to follow.
@@ -69,6 +77,48 @@ settings! {
         recreate_lost_slot: bool = "false";
         /// End the other connection when the slot is in use, instead of waiting for it.
         takeover: bool = "false";
+        /// Output plugin: `wal2json`, `pgoutput`, or `auto`: wal2json where the database has it, otherwise pgoutput. An
+        /// existing slot keeps the plugin that it was made with.
+        plugin: Plugin = "auto";
+        /// Most WAL that the replay window (resume.window) may hold back in Postgres; past it the window shrinks first. Never
+        /// more than half of the server's `max_slot_wal_keep_size`.
+        wal_budget: usize [Bytes] = "1GiB";
+        /// How often the slot is looked at: its WAL, its status, and what is left until Postgres gives it up.
+        slot_interval: Duration [Seconds] = "10s";
+        /// How often a message is written to the WAL of a database where nothing else happens, so that its slot moves on beside
+        /// busy ones. 0 for never.
+        heartbeat: Duration [Seconds] = "60s";
+        /// Make the slot one that is copied to standbys (PostgreSQL 17 and later).
+        failover_slot: bool = "false";
+        /// Take transactional messages of `pg_logical_emit_message` with the prefix `rowcast.broadcast` for broadcasts
+        /// (docs/CHANNELS.md). Whoever may execute that function may then say anything to anybody.
+        logical_broadcasts: bool = "false";
+    }
+
+    /// What a client that comes back is given of what it has missed (docs/DELIVERY.md).
+    resume: Resume {
+        /// Age at which row changes and broadcasts leave the replay window. 0 for no window.
+        window: Duration [Seconds] = "2m";
+        /// Bytes at which the oldest row changes leave the window.
+        window_bytes: usize [Bytes] = "64MiB";
+        /// Bytes at which the oldest broadcasts of all rooms together leave it.
+        broadcasts_bytes: usize [Bytes] = "16MiB";
+        /// Most clients whose place is remembered while they are away.
+        places: usize = "100000";
+        /// How often a client with a session id is asked how far it has come, while there is something to ask about.
+        acknowledge: Duration [Milliseconds] = "1s";
+        /// Keep the places of clients in the database while the server is replaced.
+        keep_places: bool = "true";
+    }
+
+    /// Rows that are sent before changes (`snapshot: true`).
+    snapshot: Snapshot {
+        /// Snapshots that are read at once; others wait.
+        parallel: usize = "2";
+        /// Longest time for one, from its query to its last row.
+        timeout: Duration [Seconds] = "60s";
+        /// Most rows of one; a table with more is refused. 0 for no limit.
+        rows: usize = "1000000";
     }
 
     /// Who may see which row.
@@ -130,6 +180,11 @@ settings! {
         /// API keys that are no tokens (`sb_publishable_…`, `sb_secret_…`), each with the role it stands for,
         /// `{"sb_publishable_…": "anon"}`.
         api_keys: ApiKeys = "";
+        /// Name of a cookie that server-sent events and long polling take a token from; none when unset.
+        cookie: String = "";
+        /// Server-sent events and long polling take a token from the query (`apikey`, `access_token`) as well. Query
+        /// strings end up in logs.
+        query_token: bool = "true";
     }
 
     /// What a connection and its client may do, and when it is answered.
@@ -152,6 +207,10 @@ settings! {
         presence_enabled: bool = "false";
         /// How long before its token expires a channel is told so; 0 for never.
         expiry_warning: Duration [Seconds] = "60s";
+        /// A stream of server-sent events that has nothing to say says so this often, for the proxies on its way.
+        keep_alive: Duration [Seconds] = "15s";
+        /// Longest wait of a long poll for something to happen.
+        poll_wait: Duration [Seconds] = "25s";
     }
 
     /// Bounds. Each has an answer for whoever reaches it.
@@ -199,6 +258,8 @@ settings! {
         outbox_frames: usize = "16384";
         /// Bytes waiting for one connection; the same.
         outbox_bytes: usize [Bytes] = "8MiB";
+        /// Bytes waiting for all connections together. Past it, a connection that holds more than its share is closed.
+        outboxes_bytes: usize [Bytes] = "1GiB";
     }
 
     /// What is written to standard error.

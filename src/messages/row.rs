@@ -159,6 +159,7 @@ mod tests {
         });
         Change {
             lsn: Lsn(1),
+            ordinal: 0,
             action: Action::Insert,
             table: TableName::new("realtime", "messages_2026_01_01"),
             new: Some(row.finish(layout)),

@@ -253,6 +253,12 @@ pub enum Notice {
     /// The replication stream continues somewhere else.
     #[error("Row changes may have been missed, load the rows again: {0}")]
     StreamReset(String),
+    /// The channel goes on from where the client was: what it missed has been sent.
+    #[error("resumed: nothing was missed")]
+    Resumed,
+    /// The channel cannot go on from where the client was.
+    #[error("resync: {0}")]
+    Resync(String),
     /// The user's token is no longer good; the channel closes.
     #[error("{0}")]
     Token(TokenError),
@@ -312,6 +318,7 @@ impl Notice {
             | Self::StreamInterrupted
             | Self::StreamLive
             | Self::StreamReset(_) => "postgres_changes",
+            Self::Resumed | Self::Resync(_) => "resume",
             _ => "system",
         }
     }
@@ -323,6 +330,8 @@ impl Notice {
             | Self::StreamInterrupted
             | Self::StreamLive
             | Self::StreamReset(_)
+            | Self::Resumed
+            | Self::Resync(_)
             | Self::TokenExpires { .. }
             | Self::ReplicationReady
             | Self::Disconnect => Status::Ok,

@@ -100,6 +100,8 @@ fn notices() -> Vec<Notice> {
         Notice::StreamInterrupted,
         Notice::StreamLive,
         Notice::StreamReset("…".to_owned()),
+        Notice::Resumed,
+        Notice::Resync("…".to_owned()),
         Notice::TokenExpires { seconds: N },
         Notice::ReplicationReady,
         Notice::ReplicationLate,

@@ -24,6 +24,9 @@ pub struct JoinConfig {
     pub wait: Option<Wait>,
     /// The join had no `config`: the topic names schema, table and filter, and changes are sent bare.
     pub legacy: bool,
+    /// `config.since`: the cursor behind which row changes are to go on. Present even if `null`, empty or no cursor: events
+    /// then carry theirs.
+    pub since: Option<Box<str>>,
     /// The user's token; `None` means the one the connection was opened with.
     pub token: Option<String>,
 }
@@ -39,6 +42,8 @@ pub struct BroadcastConfig {
     pub replication_ready: bool,
     /// `replay`, as the client wrote it; present even if `null`.
     pub replay: Option<Box<RawValue>>,
+    /// `since`: the place in the room behind which broadcasts are to go on, as for [`JoinConfig::since`].
+    pub since: Option<Box<str>>,
 }
 
 /// `config.presence`.
@@ -80,6 +85,7 @@ impl JoinConfig {
             bindings: bindings(&config),
             wait: wait(&child(&config, "postgres_changes_options")),
             legacy: false,
+            since: since(&config),
             token,
         }
     }
@@ -131,7 +137,15 @@ fn broadcast(config: &Object<'_>) -> BroadcastConfig {
         own: flag(config, "self"),
         replication_ready: flag(config, "replication_ready"),
         replay: config.get("replay").map(|raw| (*raw).to_owned()),
+        since: since(config),
     }
+}
+
+/// A place to go on from; empty for a new one.
+fn since(config: &Object<'_>) -> Option<Box<str>> {
+    config
+        .contains_key("since")
+        .then(|| string(config, "since").unwrap_or_default().into_boxed_str())
 }
 
 fn presence(config: &Object<'_>) -> PresenceConfig {

@@ -27,6 +27,8 @@ pub enum Version {
     V1,
     /// `2.0.0`: JSON arrays, and binary broadcasts.
     V2,
+    /// Not chosen with `vsn`: every frame is an event of a `text/event-stream` (HTML Standard, "Server-sent events").
+    Events,
 }
 
 impl Version {

@@ -142,6 +142,22 @@ fn frame(
             out.push_str(payload);
             out.push(']');
         }
+        Version::Events => {
+            out.push_str("event: ");
+            out.push_str(event);
+            out.push_str("\ndata: {\"topic\":");
+            push_json_string(&mut out, topic);
+            out.push_str(",\"event\":");
+            push_json_string(&mut out, event);
+            out.push_str(",\"payload\":");
+            // Between the tokens of JSON a line break is a space; within strings there is none.
+            out.extend(
+                payload
+                    .chars()
+                    .map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }),
+            );
+            out.push_str("}\n\n");
+        }
     }
     out
 }

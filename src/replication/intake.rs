@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::failure::Failure;
 use super::progress::{Disorder, End, Item, Progress};
 use super::wal2json::{Decoder, Message};
-use crate::change::{Event, Lsn, StreamState, TableName};
+use crate::change::{Epoch, Event, Lsn, StreamState, TableName};
 use crate::telemetry::Metrics;
 
 /// A batch is passed on once it holds this many events or bytes of the stream.
@@ -37,7 +37,8 @@ impl Batch {
 
     /// Drops everything but what says how the stream is.
     fn keep_states(&mut self) {
-        self.events.retain(|event| matches!(event, Event::Stream(_)));
+        self.events
+            .retain(|event| matches!(event, Event::Stream(_) | Event::Epoch { .. }));
         self.bytes = 0;
     }
 
@@ -61,6 +62,8 @@ pub(super) struct Intake {
     metrics: Arc<Metrics>,
     /// A change of the current transaction that could not be decoded.
     missing: Option<Lsn>,
+    /// Where the last change of the current transaction stands, and its number there.
+    last: Option<(Lsn, u32)>,
 }
 
 impl Intake {
@@ -71,12 +74,18 @@ impl Intake {
             decoder: Decoder::new(),
             metrics,
             missing: None,
+            last: None,
         }
     }
 
     /// Passes on a state of the stream, in its place among the events.
     pub(super) fn tell(&mut self, state: StreamState) {
         self.batch.push(Event::Stream(state), 0);
+    }
+
+    /// Positions belong to another history from here on.
+    pub(super) fn begin_epoch(&mut self, epoch: Epoch, start: Lsn) {
+        self.batch.push(Event::Epoch { epoch, start }, 0);
     }
 
     /// Another set of tables is streamed from here on, starting behind what was handed over.
@@ -108,8 +117,12 @@ impl Intake {
 
     fn take_in(&mut self, message: Message, bytes: usize) -> Result<(), Disorder> {
         match message {
-            Message::Begin(transaction) => self.progress.begin(transaction)?,
-            Message::Change(change) => {
+            Message::Begin(transaction) => {
+                self.last = None;
+                self.progress.begin(transaction)?;
+            }
+            Message::Change(mut change) => {
+                change.ordinal = self.ordinal(change.lsn);
                 if self.passes(change.lsn)? {
                     self.metrics.changes.inc();
                     self.batch.push(Event::Change(change), bytes);
@@ -140,6 +153,16 @@ impl Intake {
             },
         }
         Ok(())
+    }
+
+    /// Numbers the changes of one WAL record.
+    fn ordinal(&mut self, lsn: Lsn) -> u32 {
+        let ordinal = match self.last {
+            Some((last, ordinal)) if last == lsn => ordinal + 1,
+            _ => 0,
+        };
+        self.last = Some((lsn, ordinal));
+        ordinal
     }
 
     /// Whether an item of the transaction is new; passes on its begin before the first.

@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::walsender::Walsender;
-use crate::change::Lsn;
+use crate::change::{Epoch, Lsn};
 
 /// Which slot to stream from.
 #[derive(Clone, Debug)]
@@ -23,6 +23,13 @@ pub struct SlotSettings {
 pub(super) struct Identity {
     system: String,
     timeline: String,
+}
+
+impl Identity {
+    /// The history that positions in this database belong to.
+    pub(super) fn epoch(&self, database: &str) -> Epoch {
+        Epoch::of(&self.system, &self.timeline, database)
+    }
 }
 
 /// What an earlier connection of this process knew.

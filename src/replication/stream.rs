@@ -194,6 +194,8 @@ impl Stream {
             self.intake.progress.reset(slot.confirmed);
             self.confirmed = Lsn(0);
             self.new_epoch = true;
+            let epoch = slot.identity.epoch(&self.settings.connect.database);
+            self.intake.begin_epoch(epoch, slot.confirmed);
         }
         if let Some(reason) = &slot.reset {
             tracing::error!(%reason, "replication stream does not continue the earlier one");

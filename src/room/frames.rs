@@ -6,6 +6,7 @@ pub(super) struct Frames<F> {
     encode: F,
     v1: Encoding,
     v2: Encoding,
+    events: Encoding,
 }
 
 enum Encoding {
@@ -20,6 +21,7 @@ impl<F: FnMut(Version) -> Option<Frame>> Frames<F> {
             encode,
             v1: Encoding::Unknown,
             v2: Encoding::Unknown,
+            events: Encoding::Unknown,
         }
     }
 
@@ -27,6 +29,7 @@ impl<F: FnMut(Version) -> Option<Frame>> Frames<F> {
         let slot = match version {
             Version::V1 => &mut self.v1,
             Version::V2 => &mut self.v2,
+            Version::Events => &mut self.events,
         };
         if let Encoding::Unknown = slot {
             *slot = Encoding::Known((self.encode)(version));

@@ -96,6 +96,8 @@ pub(super) struct Rows {
     pub(super) id: SubscriberId,
     pub(super) bindings: Arc<[Binding]>,
     pub(super) style: Style,
+    /// The client tells from where it wants to go on; empty or no cursor for somebody new.
+    pub(super) since: Option<Box<str>>,
     pub(super) state: RowState,
     /// What its rows come by; ended with the channel.
     pub(super) lane: Lane,

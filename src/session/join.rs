@@ -220,6 +220,7 @@ impl Session {
         let rows = (!config.bindings.is_empty()).then(|| Rows {
             id: (self.context.next_id)(),
             bindings: config.bindings.into(),
+            since: config.since,
             style: if config.legacy {
                 Style::Legacy
             } else {

@@ -30,10 +30,12 @@ impl Session {
                 topic: Arc::clone(topic),
                 version: self.version,
                 style: rows.style,
+                cursors: rows.since.is_some(),
                 outbox: rows.lane.clone(),
             },
             claims: Arc::clone(channel.claims.as_ref()?),
             bindings: Arc::clone(&rows.bindings),
+            since: rows.since.as_deref().and_then(|text| text.parse().ok()),
             reply,
             on_live: vec![notice_frame(self.version, topic, channel, &Notice::Subscribed)],
         })))

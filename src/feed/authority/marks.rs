@@ -170,6 +170,7 @@ mod tests {
     fn truncate() -> Change {
         Change {
             lsn: Lsn(1),
+            ordinal: 0,
             action: Action::Truncate,
             table: TableName::new("public", "t"),
             new: None,

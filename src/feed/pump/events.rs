@@ -63,6 +63,7 @@ impl Pump {
                     self.streaming = Some(tables);
                 }
                 Event::Stream(state) => self.stream_changed(&state),
+                Event::Epoch { .. } => {}
             }
             self.settle();
         }
@@ -73,7 +74,8 @@ impl Pump {
 
     /// While the stream is being told of other tables, what still comes of the old ones will come again.
     fn discards(&self, event: &Event) -> bool {
-        self.streaming.is_none() && !matches!(event, Event::Tables(_) | Event::Stream(_))
+        self.streaming.is_none()
+            && !matches!(event, Event::Tables(_) | Event::Stream(_) | Event::Epoch { .. })
     }
 
     /// The transaction does not go on: what came of it comes again, or is among what was missed.

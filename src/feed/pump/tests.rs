@@ -116,6 +116,7 @@ async fn checked(pump: &Pump) -> (Box<Add>, oneshot::Receiver<Result<(), Subscri
             topic: "realtime:t".into(),
             version: Version::V2,
             style: Style::Modern,
+            cursors: false,
             outbox: Lane::new(&Outbox::new(Bounds {
                 frames: 100,
                 bytes: 1 << 20,

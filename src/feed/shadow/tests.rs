@@ -100,6 +100,7 @@ fn row(id: &str) -> Row {
 fn change() -> Change {
     Change {
         lsn: Lsn(1),
+        ordinal: 0,
         action: Action::Insert,
         table: TableName::new("public", "docs"),
         new: Some(row("7")),

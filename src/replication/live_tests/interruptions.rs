@@ -34,7 +34,7 @@ async fn a_walsender_killed_amid_a_large_transaction_is_continued() {
             }
             Event::Begin(_) => begins += 1,
             Event::Commit(_) => commits += 1,
-            Event::Position(_) | Event::Message { .. } | Event::Tables(_) => {}
+            Event::Position(_) | Event::Message { .. } | Event::Tables(_) | Event::Epoch { .. } => {}
             Event::Stream(StreamState::Interrupted(why)) => assert!(
                 why.contains("57P01") || why.contains("in use") || why.contains("ended"),
                 "{why}"

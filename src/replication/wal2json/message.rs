@@ -130,6 +130,8 @@ impl Decoder {
         }
         Ok(Message::Change(Change {
             lsn: position(fields.lsn, "lsn")?,
+            // The receiver counts.
+            ordinal: 0,
             action,
             table: table.name.clone(),
             new,

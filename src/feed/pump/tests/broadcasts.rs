@@ -71,6 +71,7 @@ fn said_in(table: TableName, event: &str) -> Event {
     });
     Event::Change(Change {
         lsn: Lsn(1),
+        ordinal: 0,
         action: Action::Insert,
         table,
         new: Some(row.finish(Arc::new(Layout {

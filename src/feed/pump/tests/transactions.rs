@@ -41,6 +41,7 @@ pub(super) fn row(values: &[(&str, &str)]) -> Row {
 pub(super) fn insert(table: &str, values: &[(&str, &str)]) -> Event {
     Event::Change(Change {
         lsn: Lsn(1),
+        ordinal: 0,
         action: Action::Insert,
         table: TableName::new("public", table),
         new: Some(row(values)),

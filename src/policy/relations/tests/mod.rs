@@ -129,6 +129,7 @@ fn row(values: &[(&str, Option<&str>)]) -> Row {
 fn change(action: Action, old: Option<Row>, new: Option<Row>) -> Change {
     Change {
         lsn: Lsn(1),
+        ordinal: 0,
         action,
         table: TableName::new("public", "t"),
         new,

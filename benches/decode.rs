@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rowcast::change::{Event, Lsn, TableName};
+use rowcast::change::{Event, HandedOver, Lsn, TableName};
 use rowcast::dev::{Durability, Options, PrivateCluster};
 use rowcast::postgres::{Connection, Session, connect};
 use rowcast::replication::{Settings, Signals, SlotSettings, run};
@@ -163,7 +163,7 @@ async fn rowcast(cluster: &PrivateCluster, database: &Connection, end: Lsn) -> D
     };
     let tables = BTreeSet::from([TableName::new("public", "items")]);
     let (_tables, wanted) = watch::channel(Arc::new(tables));
-    let (handed_over, confirmed) = watch::channel(Lsn(0));
+    let (handed_over, confirmed) = watch::channel(HandedOver::default());
     let (events, mut received) = mpsc::channel(16);
     let shutdown = Shutdown::new();
     let start = Instant::now();
@@ -175,7 +175,9 @@ async fn rowcast(cluster: &PrivateCluster, database: &Connection, end: Lsn) -> D
         for event in received.recv().await.expect("events") {
             match event {
                 Event::Change(change) => rows += u64::from(change.new.is_some_and(|row| row.at(0).is_some())),
-                Event::Commit(transaction) => _ = handed_over.send_replace(transaction.end_lsn.min(end)),
+                Event::Commit(transaction) => {
+                    _ = handed_over.send_replace(transaction.end_lsn.min(end).into())
+                }
                 _ => {}
             }
         }

@@ -13,6 +13,7 @@ pub mod auth;
 pub mod change;
 pub mod topic;
 
+pub mod history;
 pub mod protocol;
 
 pub mod postgres;

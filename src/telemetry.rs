@@ -109,6 +109,14 @@ metrics! {
     database_broadcasts: Counter = "rowcast_database_broadcasts_total", Counter::default();
     /// Partitions of realtime.messages that could not be made or dropped when they should have been.
     partition_failures: Counter = "rowcast_messages_partition_failures_total", Counter::default();
+    /// Row changes in the replay window now.
+    window_changes: Gauge = "rowcast_window_changes", Gauge::default();
+    /// Memory of the row changes in the replay window, in bytes.
+    window_bytes: Gauge = "rowcast_window_bytes", Gauge::default();
+    /// Age of the oldest row change in the replay window, in whole seconds.
+    window_age: Gauge = "rowcast_window_age", Gauge::default();
+    /// Row subscriptions that wanted to go on from where their client was, by outcome.
+    resumes: Family<Label, Counter> = "rowcast_resumes_total", Family::default();
     /// Verdicts on (row, class of subscribers), by outcome.
     verdicts: Family<Label, Counter> = "rowcast_policy_verdicts_total", Family::default();
     /// Verdicts decided in memory that Postgres was to be asked about as well (policy.shadow_share), by outcome.

@@ -95,6 +95,24 @@ pub struct Transaction {
     pub commit_micros: i64,
 }
 
+/// How far the receiver of the stream is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandedOver {
+    /// Everything committed up to here has been delivered: within this process it need not come again.
+    pub delivered: Lsn,
+    /// Everything committed up to here is not needed by the next process either, and may be confirmed to the slot.
+    pub confirmable: Lsn,
+}
+
+impl From<Lsn> for HandedOver {
+    fn from(lsn: Lsn) -> Self {
+        Self {
+            delivered: lsn,
+            confirmable: lsn,
+        }
+    }
+}
+
 /// What the replication stream hands to the feed, in stream order.
 #[derive(Clone, Debug)]
 pub enum Event {

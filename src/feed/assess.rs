@@ -12,7 +12,7 @@ use crate::expression::RowView;
 use crate::policy::{Class, Decision, Failure, Question, Verdict};
 use crate::postgres::catalog::{Access, Policy, RowAccess, Table};
 use crate::predicate::Condition;
-use crate::subscription::{Member, Slot};
+use crate::subscription::{Index, Member, Slot};
 
 /// One change and those who could get it.
 pub(super) struct Work<'a> {
@@ -125,6 +125,8 @@ fn row(verdict: &Verdict, old: OldRow, verdicts: &[Verdict]) -> Option<Outcome> 
 pub(super) struct Assessor<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) roster: &'a Roster,
+    /// Those who may get it.
+    pub(super) index: &'a Index,
     pub(super) settings: &'a Settings,
     /// Microseconds since 2000-01-01 UTC.
     pub(super) now: i64,
@@ -161,7 +163,7 @@ impl<'a> Assessor<'a> {
         let Some(table) = self.snapshot.catalog.tables.get(&change.table) else {
             return;
         };
-        let Some(subscriptions) = self.roster.index.table(table.oid) else {
+        let Some(subscriptions) = self.index.table(table.oid) else {
             return;
         };
         let row = match change.action {

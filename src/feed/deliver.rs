@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::assess::{Outcome, Work};
 use super::payload::Payload;
-use super::roster::Roster;
+use super::pump::Recipients;
 use super::{Style, Subscriber};
-use crate::hub::{Frame, Lane};
+use crate::change::{Cursor, Position};
+use crate::hub::{At, Frame, Lane};
 use crate::policy::Verdict;
 use crate::protocol::{self, Version};
 use crate::subscription::SubscriberId;
@@ -31,7 +32,7 @@ struct Delivery {
 pub(super) fn deliver<'a>(
     work: &Work<'a>,
     verdicts: &[Verdict],
-    roster: &Roster,
+    recipients: &Recipients<'_>,
     pressed: &mut HashMap<SubscriberId, Lane>,
     render: impl FnOnce() -> Payload<'a>,
 ) -> u64 {
@@ -42,8 +43,13 @@ pub(super) fn deliver<'a>(
     }
     deliveries.sort_unstable_by_key(|d| (d.subscriber, d.view, d.binding));
     deliveries.dedup_by_key(|d| (d.subscriber, d.view, d.binding));
+    let cursor = Cursor {
+        epoch: recipients.epoch,
+        position: Position::of(work.transaction, work.change),
+    };
     let mut frames = Frames {
         payload: render(),
+        cursor,
         views,
         data: HashMap::new(),
         encoded: HashMap::new(),
@@ -51,14 +57,16 @@ pub(super) fn deliver<'a>(
     let mut sent = 0;
     for run in deliveries.chunk_by(|a, b| (a.subscriber, a.view) == (b.subscriber, b.view)) {
         let Some(first) = run.first() else { continue };
-        let Some(entry) = roster.get(first.subscriber).filter(|entry| entry.live) else {
+        let Some(subscriber) = recipients.get(first.subscriber, cursor.position, work.transaction) else {
             continue;
         };
         let ids: Vec<i64> = run.iter().map(|d| d.binding).collect();
-        let frame = frames.get(&entry.subscriber, ids, first.view, work.change.action.as_str());
+        let told = subscriber.cursors || recipients.repeat();
+        let action = work.change.action.as_str();
+        let frame = frames.get(subscriber, ids, first.view, (action, told));
         // A full or closed outbox has told its owner; nobody else is concerned.
-        let lane = &entry.subscriber.outbox;
-        sent += u64::from(lane.push(frame).is_ok());
+        let lane = &subscriber.outbox;
+        sent += u64::from(lane.push_at(frame, At::Row(cursor)).is_ok());
         if lane.outbox().is_pressed() {
             pressed.entry(first.subscriber).or_insert_with(|| lane.clone());
         }
@@ -103,23 +111,33 @@ struct Key {
     style: Style,
     ids: Vec<i64>,
     view: usize,
+    /// With the change's cursor.
+    told: bool,
 }
 
 struct Frames<'a> {
     payload: Payload<'a>,
+    cursor: Cursor,
     views: Vec<View>,
     data: HashMap<usize, Arc<str>>,
     encoded: HashMap<Key, Frame>,
 }
 
 impl Frames<'_> {
-    fn get(&mut self, subscriber: &Subscriber, ids: Vec<i64>, view: usize, action: &str) -> Frame {
+    fn get(
+        &mut self,
+        subscriber: &Subscriber,
+        ids: Vec<i64>,
+        view: usize,
+        (action, told): (&str, bool),
+    ) -> Frame {
         let key = Key {
             topic: Arc::clone(&subscriber.topic),
             version: subscriber.version,
             style: subscriber.style,
             ids,
             view,
+            told,
         };
         if let Some(frame) = self.encoded.get(&key) {
             return frame.clone();
@@ -128,7 +146,14 @@ impl Frames<'_> {
         let text = match key.style {
             Style::Modern => {
                 let ids: Vec<String> = key.ids.iter().map(i64::to_string).collect();
-                let payload = format!("{{\"ids\":[{}],\"data\":{data}}}", ids.join(","));
+                let ids = ids.join(",");
+                let payload = match key.told {
+                    true => format!(
+                        "{{\"ids\":[{ids}],\"data\":{data},\"cursor\":\"{}\"}}",
+                        self.cursor
+                    ),
+                    false => format!("{{\"ids\":[{ids}],\"data\":{data}}}"),
+                };
                 protocol::fan_out(key.version, &key.topic, "postgres_changes", &payload)
             }
             Style::Legacy => protocol::fan_out(key.version, &key.topic, action, &data),

@@ -50,7 +50,8 @@ impl Fence {
     }
 }
 
-async fn flushed(pool: &Pool) -> Result<Lsn, String> {
+/// Where the WAL is now, as far as it is safe.
+pub(super) async fn flushed(pool: &Pool) -> Result<Lsn, String> {
     let client = pool.get().await.map_err(|e| e.to_string())?;
     // On a standby, what has been replayed is what can be decoded.
     let row = client

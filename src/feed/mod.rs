@@ -10,6 +10,7 @@ mod deliver;
 mod fence;
 mod keeper;
 mod payload;
+mod place;
 mod prefetch;
 mod pump;
 mod roster;
@@ -26,17 +27,20 @@ use crate::postgres::catalog::FilePolicy;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::auth::Claims;
-use crate::change::{Event, Lsn, Since, StreamState, TableName};
+use crate::change::{Cursor, Event, HandedOver, Since, StreamState, TableName};
+use crate::history;
 use crate::hub::{Frame, HeldFrame, Lane};
 use crate::messages::Writers;
 use crate::policy::Engine;
 use crate::policy::listing::{self, Listing};
-use crate::protocol::{Binding, Version};
+use crate::protocol::errors::Notice;
+use crate::protocol::{self, Binding, SystemMessage, Version};
 use crate::replication::Signals;
 use crate::room::Rooms;
 use crate::shutdown::Shutdown;
 use crate::subscription;
 use crate::telemetry::Metrics;
+use crate::topic;
 
 pub use crate::subscription::SubscriberId;
 pub use authority::{AuthorityError, Seeker};
@@ -45,6 +49,7 @@ pub use keeper::CatalogError;
 use authority::{Authority, Marks};
 use fence::Fence;
 use keeper::{Keeper, Snapshot};
+use place::Place;
 use prefetch::Prefetch;
 use pump::{Add, Command, Pump};
 use roster::Bound;
@@ -129,6 +134,8 @@ pub struct Settings {
     pub in_memory: bool,
     /// How often the rights on private channels are judged again where nothing says that they changed; zero for never.
     pub channel_recheck: Duration,
+    /// How much of the past can be gone on from.
+    pub window: history::Bounds,
 }
 
 /// See [`Settings::unjudged_deletes`].
@@ -147,6 +154,8 @@ pub struct Outlets {
     pub rooms: Rooms,
     /// Shows the state of the stream.
     pub stream: watch::Sender<StreamState>,
+    /// Bytes of WAL that the replay window may hold back.
+    pub wal_budget: watch::Receiver<u64>,
 }
 
 /// The ends that the replication stream holds.
@@ -156,8 +165,8 @@ pub struct StreamEnds {
     pub events: mpsc::Sender<Vec<Event>>,
     /// The tables to stream. A new value asks for [`Event::Tables`] and a restart behind the position handed over.
     pub tables: watch::Receiver<Arc<std::collections::BTreeSet<TableName>>>,
-    /// Everything up to here has been handed over and may be confirmed.
-    pub handed_over: watch::Receiver<Lsn>,
+    /// How far the feed is.
+    pub handed_over: watch::Receiver<HandedOver>,
     /// What the stream is asked to do.
     pub signals: Signals,
 }
@@ -171,6 +180,7 @@ pub struct Feed {
     prefetch: Prefetch,
     authority: Authority,
     writers: Writers,
+    place: Place,
 }
 
 /// Batches of events that may wait for the pump; the stream bounds each batch.
@@ -191,13 +201,19 @@ impl Feed {
         metrics: Arc<Metrics>,
         shutdown: &Shutdown,
     ) -> Result<(Self, StreamEnds), CatalogError> {
+        // What was committed before may have been said by a server before this one.
+        let said = fence::flushed(&pool).await.map_err(CatalogError::Query)?;
         let keeper = Arc::new(Keeper::start(pool.clone(), &settings, files, Arc::clone(&metrics)).await?);
         let (events, incoming) = mpsc::channel(EVENT_BATCHES);
         let (commands, orders) = mpsc::unbounded_channel();
         let (tables, wanted) = watch::channel(Arc::clone(&keeper.snapshot().streamed));
-        let (handed_over, confirmed) = watch::channel(Lsn(0));
+        let (handed_over, confirmed) = watch::channel(HandedOver::default());
         let signals = Signals::default();
-        let Outlets { rooms, stream } = outlets;
+        let Outlets {
+            rooms,
+            stream,
+            wal_budget,
+        } = outlets;
         let sampling = engine.shadow().map(|shadow| {
             let checking = (shadow.clone(), Arc::clone(&keeper), commands.clone());
             Sampling::start(checking, &metrics, shutdown)
@@ -219,10 +235,13 @@ impl Feed {
             tables,
             handed_over,
             stream,
+            wal_budget,
+            said,
             signals: signals.clone(),
             marks: marks.clone(),
         });
         let writers = pump.writers();
+        let place = pump.place();
         let prefetch = Prefetch::start(pump.reader(), pump.clock(), shutdown);
         let (engine, metrics) = judging;
         let authority = authority::Parts {
@@ -251,6 +270,7 @@ impl Feed {
             prefetch,
             authority,
             writers,
+            place,
         };
         Ok((
             feed,
@@ -268,6 +288,12 @@ impl Feed {
         self.writers.clone()
     }
 
+    /// Behind everything that is in the outboxes of those who are live; `None` until the stream has begun. Whoever reads this
+    /// first and empties an outbox then has everything up to here.
+    pub fn position(&self) -> Option<Cursor> {
+        self.place.get()
+    }
+
     /// Registers row subscriptions; resolves when they are live, after `on_live` has been pushed. While the
     /// replication stream is down this keeps waiting: put your own limit around it (dropping the future does not
     /// undo the registration; [`Feed::unsubscribe`] does).
@@ -282,6 +308,7 @@ impl Feed {
         let SubscribeRequest {
             subscriber,
             claims,
+            since,
             reply,
             on_live,
             ..
@@ -293,6 +320,7 @@ impl Feed {
             snapshot,
             prefetched,
             target,
+            since,
             reply,
             on_live,
             answer: answer_to,
@@ -407,6 +435,18 @@ impl Feed {
         }
         Ok(bound)
     }
+}
+
+/// What a subscriber's channel is told.
+fn notice(subscriber: &Subscriber, said: &Notice) -> Frame {
+    let text = said.to_string();
+    let message = SystemMessage {
+        extension: said.extension(),
+        status: said.status(),
+        message: &text,
+        channel: topic::sub_topic(&subscriber.topic),
+    };
+    Frame::Text(protocol::system_fan_out(subscriber.version, &subscriber.topic, message).into())
 }
 
 fn stopping() -> SubscribeError {

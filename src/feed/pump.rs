@@ -5,12 +5,15 @@
 
 mod broadcasts;
 mod commands;
+mod delivery;
 mod events;
 mod held;
+mod resume;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,15 +21,19 @@ use crate::postgres::Pool;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use self::held::Held;
+pub(super) use self::resume::Recipients;
+use self::resume::{Comer, Resuming};
 use super::authority::Marks;
 use super::courtesy::Courtesy;
 use super::keeper::{Keeper, Snapshot};
+use super::place::Place;
 use super::prefetch::Prefetched;
 use super::roster::{Bound, Entry, Roster};
 use super::shadow::{Dispute, Sampling};
 use super::{Settings, SubscribeError, Subscriber};
 use crate::auth::Claims;
-use crate::change::{Event, Lsn, StreamState, TableName, Transaction};
+use crate::change::{Event, HandedOver, Lsn, Since, StreamState, TableName, Transaction};
+use crate::history::History;
 use crate::hub::{Frame, HeldFrame};
 use crate::messages::Writers;
 use crate::policy::{Clock, Engine, RelationReader};
@@ -65,6 +72,8 @@ pub(super) struct Add {
     pub(super) prefetched: Vec<Prefetched>,
     /// Live once the stream has passed this.
     pub(super) target: Lsn,
+    /// From where it goes on.
+    pub(super) since: Option<Since>,
     pub(super) reply: Option<HeldFrame>,
     pub(super) on_live: Vec<Frame>,
     pub(super) answer: Answer,
@@ -85,8 +94,11 @@ pub(super) struct Parts {
     pub(super) events: mpsc::Receiver<Vec<Event>>,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
     pub(super) tables: watch::Sender<TableSet>,
-    pub(super) handed_over: watch::Sender<Lsn>,
+    pub(super) handed_over: watch::Sender<HandedOver>,
     pub(super) stream: watch::Sender<StreamState>,
+    pub(super) wal_budget: watch::Receiver<u64>,
+    /// Broadcasts that were committed up to here may have been said before this server was.
+    pub(super) said: Lsn,
     pub(super) signals: Signals,
     /// Told of all that the pump's own relations are told of.
     pub(super) marks: Marks,
@@ -99,6 +111,9 @@ pub(super) struct Pump {
     waiting: Vec<Waiting>,
     disputes: Vec<Dispute>,
     position: Lsn,
+    history: History,
+    resuming: Resuming,
+    place: Place,
     /// The transaction whose changes are coming.
     transaction: Option<Arc<Transaction>>,
     /// Its changes so far.
@@ -116,10 +131,14 @@ pub(super) struct Pump {
 struct Waiting {
     id: SubscriberId,
     target: Lsn,
+    since: Option<Since>,
     reply: Option<HeldFrame>,
     on_live: Vec<Frame>,
     answer: Answer,
 }
+
+/// How often what is too old leaves the replay window of a quiet database, and how often it is measured.
+const RETAIN: Duration = Duration::from_secs(1);
 
 /// How often the stream is asked for its position while somebody waits for it.
 const PING_INTERVAL: Duration = Duration::from_millis(20);
@@ -135,6 +154,9 @@ impl Pump {
         relations.watch(snapshot.watched.oids().clone());
         Self {
             reader: parts.engine.relation_reader(),
+            history: History::new(parts.settings.window),
+            resuming: Resuming::default(),
+            place: Place::default(),
             parts,
             snapshot,
             roster: Roster::new(relations),
@@ -160,6 +182,11 @@ impl Pump {
         self.writers.clone()
     }
 
+    /// How far the pump is.
+    pub(super) fn place(&self) -> Place {
+        self.place.clone()
+    }
+
     /// Tells when something was read.
     pub(super) fn clock(&self) -> Clock {
         self.roster.relations.clock()
@@ -169,18 +196,35 @@ impl Pump {
         let mut changes = self.parts.keeper.changes();
         let mut refresh = tokio::time::interval(self.parts.settings.catalog_refresh);
         let mut ping = tokio::time::interval(PING_INTERVAL);
-        ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut retain = tokio::time::interval(RETAIN);
+        for interval in [&mut ping, &mut retain] {
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        }
         loop {
+            let catches_up = self.can_catch_up();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 Some(command) = self.parts.commands.recv() => self.command(command).await,
                 Some(batch) = self.parts.events.recv() => self.attend(batch, shutdown).await,
                 Ok(()) = changes.changed() => self.adopt().await,
                 _ = refresh.tick() => self.refresh_in_background(shutdown),
-                _ = ping.tick(), if !(self.waiting.is_empty() && self.disputes.is_empty()) => self.parts.signals.ping.notify_one(),
+                // Those who resume wait for their outbox to be read, which is looked at as often.
+                _ = ping.tick(), if self.is_waited_for() || !self.resuming.is_empty() => if self.is_waited_for() {
+                    self.parts.signals.ping.notify_one();
+                },
+                () = ready(()), if catches_up => self.catch_up().await,
+                _ = retain.tick() => {
+                    self.retain();
+                    self.measure();
+                }
             }
             self.settle();
         }
+    }
+
+    /// Somebody waits for the stream to reach a position.
+    fn is_waited_for(&self) -> bool {
+        !(self.waiting.is_empty() && self.disputes.is_empty())
     }
 
     /// Handles a batch. One that makes no headway waits for the database: then this is said, and the stream lets go of
@@ -241,22 +285,31 @@ impl Pump {
                     .is_none_or(|table| streaming.contains(&table.name))
             })
         };
-        let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting)
+        let (arrived, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting)
             .into_iter()
             .partition(|waiting| self.position >= waiting.target && streamed(waiting.id));
         self.waiting = waiting;
         for Waiting {
             id,
+            since,
             reply,
             on_live,
             answer,
             ..
-        } in ready
+        } in arrived
         {
+            if let (Some(entry), Some(reply)) = (self.roster.get(id), reply) {
+                reply.send(entry.subscriber.outbox.outbox());
+            }
+            let gap = since.as_ref().map(|since| self.reaches(id, since));
+            if let (Some(Ok(())), Some(since)) = (&gap, since) {
+                self.resuming.add(id, Comer::new(since, on_live, answer));
+                continue;
+            }
             self.roster.set_live(id);
             if let Some(entry) = self.roster.get(id) {
-                if let Some(reply) = reply {
-                    reply.send(entry.subscriber.outbox.outbox());
+                if let Some(Err(gap)) = gap {
+                    self.tell_outcome(entry, Some(gap));
                 }
                 push(entry, on_live);
             }

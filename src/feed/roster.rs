@@ -27,6 +27,8 @@ pub(super) struct Entry {
     bindings: Vec<Bound>,
     resolved: Vec<Resolved>,
     places: Vec<Place>,
+    /// Where it is in the index of those who catch up, while it does.
+    behind: Option<Vec<Place>>,
     /// The stream has passed the point of the subscription: changes are delivered.
     pub(super) live: bool,
 }
@@ -35,6 +37,8 @@ pub(super) struct Entry {
 pub(super) struct Roster {
     entries: HashMap<SubscriberId, Entry>,
     pub(super) index: Index,
+    /// Those who are catching up.
+    pub(super) behind: Index,
     /// What the policies of the subscribers' classes read.
     pub(super) relations: Relations,
 }
@@ -44,6 +48,7 @@ impl Roster {
         Self {
             entries: HashMap::new(),
             index: Index::default(),
+            behind: Index::default(),
             relations,
         }
     }
@@ -64,6 +69,7 @@ impl Roster {
             claims,
             bindings,
             places: Vec::new(),
+            behind: None,
             live: false,
         };
         if checked.generation != snapshot.generation {
@@ -93,9 +99,45 @@ impl Roster {
     }
 
     pub(super) fn remove(&mut self, id: SubscriberId) -> Option<Entry> {
-        let entry = self.entries.remove(&id)?;
+        let mut entry = self.entries.remove(&id)?;
         self.index.remove(id, &entry.places, &mut self.relations);
+        if let Some(places) = entry.behind.take() {
+            self.behind.remove(id, &places, &mut self.relations);
+        }
         Some(entry)
+    }
+
+    /// Puts a subscriber among those who are catching up.
+    pub(super) fn enroll(&mut self, id: SubscriberId, snapshot: &Snapshot) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let Some(access) = snapshot.roles.get(&entry.claims.role) else {
+            return;
+        };
+        let mut scope = Scope {
+            catalog: &snapshot.catalog,
+            tables: &snapshot.by_oid,
+            rules: &snapshot.rules,
+            relations: &mut self.relations,
+        };
+        let places = self
+            .behind
+            .add(id, (&entry.claims, access), &entry.resolved, &mut scope);
+        entry.behind = Some(places);
+    }
+
+    /// Takes a subscriber from among those who are catching up.
+    pub(super) fn dismiss(&mut self, id: SubscriberId) {
+        let entry = self.entries.get_mut(&id);
+        if let Some(places) = entry.and_then(|entry| entry.behind.take()) {
+            self.behind.remove(id, &places, &mut self.relations);
+        }
+    }
+
+    /// Whether it is among those who are catching up: new claims or another catalog put it out.
+    pub(super) fn is_enrolled(&self, id: SubscriberId) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.behind.is_some())
     }
 
     /// Takes over what was read for somebody who has just been added.
@@ -109,7 +151,7 @@ impl Roster {
         {
             let id = self.relations.hold(&request, &role);
             if self.relations.offer(id, read, &moment) {
-                self.index.reread(&[id], &self.relations);
+                self.reread(&[id]);
             }
             self.relations.release(id);
         }
@@ -118,6 +160,7 @@ impl Roster {
     /// These relations hold something else now.
     pub(super) fn reread(&mut self, changed: &[RelationId]) {
         self.index.reread(changed, &self.relations);
+        self.behind.reread(changed, &self.relations);
     }
 
     pub(super) fn get(&self, id: SubscriberId) -> Option<&Entry> {

@@ -83,6 +83,10 @@ impl Rig {
             policies_required: false,
             in_memory: true,
             channel_recheck: Duration::ZERO,
+            window: crate::history::Bounds {
+                age: Duration::from_secs(60),
+                bytes: 1 << 20,
+            },
         };
         let (stream, mut states) = watch::channel(StreamState::Starting);
         let started = Feed::start(
@@ -93,6 +97,7 @@ impl Rig {
             Outlets {
                 rooms: rooms.clone(),
                 stream,
+                wal_budget: watch::channel(u64::MAX).1,
             },
             Arc::clone(&metrics),
             &shutdown,

@@ -136,7 +136,7 @@ impl Stream {
 
     /// Confirms what was handed over, if it is a position of this epoch.
     pub(super) fn confirm(&mut self, feedback: &mut Feedback) {
-        let position = *self.handed_over.borrow_and_update();
+        let position = self.handed_over.borrow_and_update().confirmable;
         if self.intake.progress.confirmable(position) {
             self.new_epoch = false;
             feedback.confirm(position);

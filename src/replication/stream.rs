@@ -14,7 +14,7 @@ use super::intake::Intake;
 use super::slot::{self, Known, Slot, SlotSettings};
 use super::wal2json::start_options;
 use super::walsender::Walsender;
-use crate::change::{Event, Lsn, StreamState, TableName};
+use crate::change::{Event, HandedOver, Lsn, StreamState, TableName};
 use crate::postgres::ConnectSettings;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
@@ -58,12 +58,12 @@ pub struct Signals {
 /// [`Event::Commit`] will not come.
 ///
 /// `handed_over` must carry positions taken from events: the end of the last transaction that the receiver is done
-/// with, or a later [`Event::Position`]. Only those are confirmed to the slot.
+/// with, or a later [`Event::Position`]. Only what is confirmable by them is confirmed to the slot.
 pub async fn run(
     settings: Settings,
     tables: watch::Receiver<Arc<BTreeSet<TableName>>>,
     events: mpsc::Sender<Vec<Event>>,
-    handed_over: watch::Receiver<Lsn>,
+    handed_over: watch::Receiver<HandedOver>,
     signals: Signals,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
@@ -106,7 +106,7 @@ pub(super) struct Stream {
     streaming: Option<Arc<BTreeSet<TableName>>>,
     pub(super) tables_changed: bool,
     pub(super) events: mpsc::Sender<Vec<Event>>,
-    pub(super) handed_over: watch::Receiver<Lsn>,
+    pub(super) handed_over: watch::Receiver<HandedOver>,
     /// Nothing of this epoch has been handed over yet: `handed_over` still shows a position of the old one.
     pub(super) new_epoch: bool,
     confirmed: Lsn,
@@ -258,7 +258,7 @@ impl Stream {
             let handed_over = if self.new_epoch {
                 Lsn(0)
             } else {
-                *self.handed_over.borrow()
+                self.handed_over.borrow().delivered
             };
             self.intake.rewind(handed_over, &tables);
             self.streaming = Some(tables);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::auth;
 use crate::config::{self, Config, SETTINGS};
 use crate::feed;
+use crate::history;
 use crate::hub::Bounds;
 use crate::policy;
 use crate::policy_files::Directory;
@@ -146,6 +147,10 @@ pub(super) fn feed(config: &Config) -> feed::Settings {
         policies_required: config.policy.required,
         in_memory: config.policy.in_memory,
         channel_recheck: config.policy.channel_recheck,
+        window: history::Bounds {
+            age: config.resume.window,
+            bytes: config.resume.window_bytes,
+        },
         unjudged_deletes: match config.policy.unjudged_deletes {
             config::UnjudgedDeletes::Key => feed::UnjudgedDeletes::Key,
             config::UnjudgedDeletes::Deny => feed::UnjudgedDeletes::Deny,

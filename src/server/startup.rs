@@ -138,6 +138,7 @@ impl Startup {
             Outlets {
                 rooms: self.rooms.clone(),
                 stream: self.stream.clone(),
+                wal_budget: watch::channel(self.config.replication.wal_budget as u64).1,
             },
             Arc::clone(&self.metrics),
             &self.shutdown,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::channel::{Channel, RowState, Rows, Stage};
 use super::{Effect, Now, Session};
-use crate::change::StreamState;
+use crate::change::{Since, StreamState};
 use crate::feed::{SubscribeError, SubscribeRequest, Subscriber, SubscriberId};
 use crate::hub::Frame;
 use crate::protocol::errors::{JoinError, Notice};
@@ -24,6 +24,13 @@ impl Session {
             Stage::Held { reply, .. } => Some(reply.clone()),
             _ => None,
         };
+        let asked = rows.since.as_deref().filter(|text| !text.is_empty());
+        let since = asked.map(str::parse::<Since>);
+        let mut on_live = vec![notice_frame(self.version, topic, channel, &Notice::Subscribed)];
+        if let Some(Err(error)) = &since {
+            let notice = Notice::Resync(error.to_string());
+            on_live.insert(0, notice_frame(self.version, topic, channel, &notice));
+        }
         Some(Effect::Subscribe(Box::new(SubscribeRequest {
             subscriber: Subscriber {
                 id: rows.id,
@@ -35,9 +42,9 @@ impl Session {
             },
             claims: Arc::clone(channel.claims.as_ref()?),
             bindings: Arc::clone(&rows.bindings),
-            since: rows.since.as_deref().and_then(|text| text.parse().ok()),
+            since: since.and_then(Result::ok),
             reply,
-            on_live: vec![notice_frame(self.version, topic, channel, &Notice::Subscribed)],
+            on_live,
         })))
     }
 

@@ -114,6 +114,10 @@ impl Rig {
             policies_required: false,
             in_memory: true,
             channel_recheck: with.recheck,
+            window: crate::history::Bounds {
+                age: Duration::from_secs(60),
+                bytes: 1 << 20,
+            },
             max_record_bytes: 1 << 20,
             max_broadcast_bytes: 1 << 20,
             max_in_values: 100,
@@ -133,6 +137,7 @@ impl Rig {
             Outlets {
                 rooms: Rooms::start(Arc::clone(&metrics), &shutdown),
                 stream: states,
+                wal_budget: watch::channel(u64::MAX).1,
             },
             Arc::clone(&metrics),
             &shutdown,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Add, Answer, Command, Pump, Waiting, push, respond};
 use crate::auth::Claims;
 use crate::feed::SubscribeError;
+use crate::feed::keeper::Snapshot;
 use crate::hub::Frame;
 use crate::protocol::{self, Status, SystemMessage};
 use crate::subscription::SubscriberId;
@@ -23,6 +24,7 @@ impl Pump {
             Command::Remove(id) => {
                 self.roster.remove(id);
                 self.waiting.retain(|waiting| waiting.id != id);
+                self.resuming.remove(id);
             }
             Command::Adopt(answer) => {
                 self.adopt().await;
@@ -50,6 +52,7 @@ impl Pump {
                 self.roster.offer(add.prefetched);
                 let Add {
                     target,
+                    since,
                     reply,
                     on_live,
                     answer,
@@ -58,6 +61,7 @@ impl Pump {
                 self.waiting.push(Waiting {
                     id,
                     target,
+                    since,
                     reply,
                     on_live,
                     answer,
@@ -71,16 +75,12 @@ impl Pump {
         self.meet(&claims).await;
         if let Err(reason) = self.roster.reclaim(id, claims, &self.snapshot) {
             self.waiting.retain(|waiting| waiting.id != id);
+            self.resuming.remove(id);
             return respond(answer, Err(SubscribeError::Refused(reason)));
         }
-        match self.waiting.iter_mut().find(|waiting| waiting.id == id) {
-            // Not live yet: that moment will speak for both.
-            Some(_) => {}
-            None => {
-                if let Some(entry) = self.roster.get(id) {
-                    push(entry, on_live);
-                }
-            }
+        // Where it is not live yet, that moment will speak for both.
+        if let Some(entry) = self.roster.get(id).filter(|entry| entry.live) {
+            push(entry, on_live);
         }
         respond(answer, Ok(()));
     }
@@ -117,12 +117,24 @@ impl Pump {
                 };
                 let text = protocol::system_fan_out(subscriber.version, &subscriber.topic, message);
                 push(&entry, vec![Frame::Text(text.into())]);
+                self.resuming.remove(subscriber.id);
             }
             self.count();
         } else if latest.rights != self.snapshot.rights {
             self.roster.relations.invalidate_all(None);
             self.parts.marks.catalog();
         }
+        self.note_replaced(&latest);
         self.snapshot = latest;
+    }
+
+    /// Tables that have another one's name: what was kept of that one is not theirs.
+    fn note_replaced(&mut self, latest: &Snapshot) {
+        for (name, table) in &latest.catalog.tables {
+            let before = self.snapshot.catalog.tables.get(name);
+            if before.is_some_and(|before| before.oid != table.oid) {
+                self.history.replaced(name, self.position);
+            }
+        }
     }
 }

@@ -1,26 +1,16 @@
 //! What comes down the stream: changes to be judged and delivered, and what is said about the stream itself.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::Pump;
-use super::broadcasts::Broadcasts;
 use super::held::Held;
+use super::{Pump, Recipients};
 use crate::change::{Change, Event, Lsn, StreamState, Transaction};
-use crate::feed::assess::Assessor;
-use crate::feed::convert::{Converted, Wanted};
-use crate::feed::deliver::deliver;
 use crate::feed::keeper::CatalogError;
-use crate::feed::payload::Payload;
-use crate::hub::Lane;
 use crate::shutdown::Shutdown;
 
 /// The prefix of the logical messages that say the catalog has changed (sql/rowcast/).
 const MESSAGE_PREFIX: &str = "rowcast";
-
-/// Questions that are put together before they are asked: bounds memory when a large transaction meets many classes.
-const MAX_QUESTIONS: usize = 1024;
 
 /// Pause before the catalog is read again after that failed.
 const RETRY: Duration = Duration::from_millis(500);
@@ -60,10 +50,11 @@ impl Pump {
                 Event::Position(lsn) => self.hand_over(lsn),
                 Event::Tables(tables) => {
                     self.abandon();
+                    self.history.carry(&tables, self.position);
                     self.streaming = Some(tables);
                 }
                 Event::Stream(state) => self.stream_changed(&state),
-                Event::Epoch { .. } => {}
+                Event::Epoch { epoch, start } => self.begin_epoch(epoch, start),
             }
             self.settle();
         }
@@ -80,7 +71,9 @@ impl Pump {
 
     /// The transaction does not go on: what came of it comes again, or is among what was missed.
     fn abandon(&mut self) {
-        self.transaction = None;
+        if let Some(transaction) = self.transaction.take() {
+            self.history.abandon(&transaction);
+        }
         self.held = Held::default();
     }
 
@@ -99,7 +92,8 @@ impl Pump {
     fn hand_over(&mut self, lsn: Lsn) {
         if lsn > self.position {
             self.position = lsn;
-            self.parts.handed_over.send_replace(lsn);
+            self.place.reach(lsn);
+            self.retain();
         }
     }
 
@@ -107,9 +101,11 @@ impl Pump {
         match state {
             StreamState::Reset(why) => {
                 tracing::error!(why, "changes may have been missed");
+                self.abandon();
+                // Who was away for it learns of it, too.
+                self.history.interrupt(self.position);
                 // Another timeline or slot counts from elsewhere.
                 self.position = Lsn::default();
-                self.abandon();
                 self.roster.relations.reset();
                 self.parts.marks.reset();
             }
@@ -206,11 +202,21 @@ impl Pump {
         }
         let mut rest = changes.as_slice();
         while !rest.is_empty() {
-            let (taken, pressed) = self.assess_and_deliver(rest, &transaction).await;
+            let recipients = Recipients::live(&self.roster, self.epoch());
+            let done = self.assess_and_deliver(rest, &transaction, &recipients).await;
             self.headway.notify_one();
-            self.courtesy.wait(pressed).await;
-            rest = rest.get(taken..).unwrap_or_default();
+            let pressed = done.pressed.into_values().chain(done.rooms);
+            self.courtesy.wait(pressed.collect()).await;
+            rest = rest.get(done.taken..).unwrap_or_default();
         }
+        self.keep(&transaction, changes);
+    }
+
+    /// Keeps those that somebody could come back for.
+    fn keep(&mut self, transaction: &Arc<Transaction>, mut changes: Vec<Change>) {
+        changes.retain(|change| self.snapshot.catalog.tables.contains_key(&change.table));
+        self.history
+            .push(transaction, changes, self.position, Instant::now());
     }
 
     /// What the changes mean for what policies read: all of them, before the first of their rows is judged.
@@ -241,83 +247,4 @@ impl Pump {
             self.headway.notify_one();
         }
     }
-
-    /// Takes as many changes as raise a bounded number of questions and broadcasts; returns how many (at least one), and the
-    /// lanes whose outboxes are filling up.
-    async fn assess_and_deliver(&self, changes: &[Change], transaction: &Transaction) -> (usize, Vec<Lane>) {
-        let mut assessor = Assessor {
-            snapshot: &self.snapshot,
-            roster: &self.roster,
-            settings: &self.parts.settings,
-            now: now(),
-            sampler: self
-                .parts
-                .sampling
-                .as_ref()
-                .map(|sampling| sampling.sampler(&self.snapshot, self.roster.relations.clock())),
-            questions: Vec::new(),
-            known: Vec::new(),
-            works: Vec::new(),
-        };
-        let mut broadcasts = Broadcasts::of(transaction.xid);
-        let mut taken = 0;
-        for change in changes {
-            if self.snapshot.messages.contains(&change.table) {
-                broadcasts.note(assessor.works.len(), change);
-            }
-            assessor.add(change, transaction);
-            taken += 1;
-            if assessor.questions.len() >= MAX_QUESTIONS || broadcasts.is_full() {
-                break;
-            }
-        }
-        let Assessor {
-            questions,
-            known,
-            works,
-            ..
-        } = assessor;
-        self.parts.engine.count(&known);
-        broadcasts.say(0, self);
-        if works.is_empty() {
-            return (taken, broadcasts.pressed(self));
-        }
-        let types = &self.snapshot.catalog.types;
-        let verdicts = self.parts.engine.decide(&questions, types).await;
-        let mut wanted = Wanted::default();
-        for work in &works {
-            for row in [&work.change.new, &work.change.old].into_iter().flatten() {
-                wanted.note(work.table, types, row);
-            }
-        }
-        let converted: Converted = wanted.ask(&self.parts.pool, types).await;
-        let (mut sent, mut pressed) = (0, HashMap::new());
-        for (delivered, work) in works.iter().enumerate() {
-            broadcasts.say(delivered, self);
-            sent += deliver(work, &verdicts, &self.roster, &mut pressed, || {
-                let limit = self.parts.settings.max_record_bytes;
-                Payload::render(
-                    work.change,
-                    work.table,
-                    types,
-                    work.transaction.commit_micros,
-                    limit,
-                    &converted,
-                )
-            });
-        }
-        broadcasts.say(works.len(), self);
-        self.parts.metrics.deliveries.inc_by(sent);
-        let pressed = pressed.into_values().chain(broadcasts.pressed(self));
-        (taken, pressed.collect())
-    }
 }
-
-/// Microseconds since 2000-01-01 UTC.
-fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_micros()).unwrap_or(i64::MAX) - POSTGRES_EPOCH
-}
-
-/// 2000-01-01 in microseconds since 1970-01-01.
-const POSTGRES_EPOCH: i64 = 946_684_800_000_000;

@@ -1,4 +1,5 @@
 mod broadcasts;
+mod resume;
 mod transactions;
 
 use super::*;
@@ -39,6 +40,10 @@ async fn pump() -> (Pump, Connection) {
         policies_required: false,
         in_memory: true,
         channel_recheck: Duration::ZERO,
+        window: crate::history::Bounds {
+            age: Duration::from_secs(60),
+            bytes: 1 << 20,
+        },
         max_record_bytes: 1 << 20,
         max_broadcast_bytes: 1000,
         max_in_values: 100,
@@ -69,7 +74,9 @@ async fn pump() -> (Pump, Connection) {
         events: mpsc::channel(1).1,
         commands: mpsc::unbounded_channel().1,
         tables: watch::Sender::default(),
-        handed_over: watch::Sender::new(Lsn(0)),
+        handed_over: watch::Sender::default(),
+        wal_budget: watch::channel(u64::MAX).1,
+        said: Lsn(0),
         stream: watch::Sender::new(StreamState::Starting),
         signals: Signals::default(),
         marks: Marks::default(),
@@ -130,6 +137,7 @@ async fn checked(pump: &Pump) -> (Box<Add>, oneshot::Receiver<Result<(), Subscri
         snapshot,
         prefetched: Vec::new(),
         target: Lsn(0),
+        since: None,
         reply: None,
         on_live: Vec::new(),
         answer,

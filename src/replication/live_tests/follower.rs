@@ -6,7 +6,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::cluster::Cluster;
-use crate::change::{Action, Change, Event, Lsn, Row, StreamState, TableName, Value};
+use crate::change::{Action, Change, Event, HandedOver, Lsn, Row, StreamState, TableName, Value};
 use crate::replication::{Settings, Signals, SlotSettings, run};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
@@ -23,7 +23,7 @@ pub(super) struct Follower {
     wanted: Option<Arc<BTreeSet<TableName>>>,
     waiting: std::collections::VecDeque<Event>,
     tables: watch::Sender<Arc<BTreeSet<TableName>>>,
-    pub(super) handed_over: watch::Sender<Lsn>,
+    pub(super) handed_over: watch::Sender<HandedOver>,
     pub(super) ping: Arc<Notify>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) shutdown: Shutdown,
@@ -58,7 +58,7 @@ impl Follower {
     pub(super) fn start(settings: Settings, tables: &[&str]) -> Self {
         let (events, receiver) = mpsc::channel(4);
         let (tables, wanted) = watch::channel(set(tables));
-        let (handed_over, confirmed) = watch::channel(Lsn(0));
+        let (handed_over, confirmed) = watch::channel(HandedOver::default());
         let ping = Arc::new(Notify::new());
         let metrics = Metrics::new();
         let shutdown = Shutdown::new();
@@ -129,7 +129,7 @@ impl Follower {
     }
 
     fn hand_over(&self, position: Lsn) {
-        self.handed_over.send_replace(position);
+        self.handed_over.send_replace(position.into());
     }
 
     /// Takes events until one is wanted.

@@ -87,10 +87,10 @@ async fn a_transaction_waits_for_its_commit_over_batches_and_connections() {
     .await;
     batch(&mut pump, vec![wanted_row()]).await;
     assert_eq!(delivered(&lane), 0);
-    assert_eq!(*pump.parts.handed_over.borrow(), Lsn(0));
+    assert_eq!(pump.parts.handed_over.borrow().delivered, Lsn(0));
     batch(&mut pump, vec![Event::Commit(transaction(3))]).await;
     assert_eq!(delivered(&lane), 2);
-    assert_eq!(*pump.parts.handed_over.borrow(), Lsn(100));
+    assert_eq!(pump.parts.handed_over.borrow().delivered, Lsn(100));
 }
 
 #[tokio::test]
@@ -128,9 +128,9 @@ async fn a_large_transaction_is_delivered_as_it_comes() {
     assert_eq!(orgs(&pump, id), Ok(1), "read before the first row was judged");
     batch(&mut pump, vec![wanted_row()]).await;
     assert_eq!(delivered(&lane), 1, "at the end of a batch");
-    assert_eq!(*pump.parts.handed_over.borrow(), Lsn(0));
+    assert_eq!(pump.parts.handed_over.borrow().delivered, Lsn(0));
     batch(&mut pump, vec![Event::Commit(transaction(3))]).await;
-    assert_eq!(*pump.parts.handed_over.borrow(), Lsn(100));
+    assert_eq!(pump.parts.handed_over.borrow().delivered, Lsn(100));
     // The next one is held again.
     batch(&mut pump, vec![Event::Begin(transaction(4)), wanted_row()]).await;
     assert_eq!(delivered(&lane), 0);
@@ -199,7 +199,7 @@ async fn what_policies_read_is_streamed_and_goes_to_nobody() {
     pump.streaming = Some(names);
     batch(&mut pump, events).await;
     assert_eq!(delivered(&lane), 0);
-    assert_eq!(*pump.parts.handed_over.borrow(), Lsn(100));
+    assert_eq!(pump.parts.handed_over.borrow().delivered, Lsn(100));
 }
 
 #[tokio::test]

@@ -1,0 +1,342 @@
+//! Those who come back: they get what they missed from the replay window, and are live once they have caught up.
+//!
+//! They are served in passes over the window, many in one pass, by the code that serves live changes but with an index of
+//! their own: what a pass costs follows its changes and what it delivers, not how many others are subscribed. Between its
+//! steps live changes go on. Whoever's outbox fills up goes on in a later pass, when it has been read.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::{Answer, Pump, push, respond};
+use crate::change::{Epoch, Lsn, Position, Since, Transaction};
+use crate::feed::roster::{Entry, Roster};
+use crate::feed::{Subscriber, notice};
+use crate::history::Gap;
+use crate::hub::Frame;
+use crate::protocol::errors::Notice;
+use crate::subscription::{Index, SubscriberId};
+
+/// The longest that live changes wait for a step.
+const STEP: Duration = Duration::from_millis(10);
+
+/// Somebody who comes back.
+#[derive(Debug)]
+pub(super) struct Comer {
+    since: Since,
+    /// What comes up to here has been seen to.
+    reached: Position,
+    /// Why it does not get everything, if it does not.
+    gap: Option<Gap>,
+    on_live: Vec<Frame>,
+    answer: Answer,
+}
+
+impl Comer {
+    pub(super) fn new(since: Since, on_live: Vec<Frame>, answer: Answer) -> Self {
+        let reached = match since.seen {
+            // It may be missing what was committed before.
+            Some(_) => Position::default(),
+            None => since.cursor.position,
+        };
+        Self {
+            since,
+            reached,
+            gap: None,
+            on_live,
+            answer,
+        }
+    }
+
+    fn wants(&self, position: Position, xid: u32) -> bool {
+        self.gap.is_none() && position > self.reached && self.since.wants(position, xid)
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Resuming {
+    /// Those who wait for the next pass.
+    waiting: HashMap<SubscriberId, Comer>,
+    /// Those whom this pass is for.
+    pass: HashMap<SubscriberId, Comer>,
+    /// What the pass has seen to.
+    reached: Position,
+}
+
+impl Resuming {
+    pub(super) fn add(&mut self, id: SubscriberId, comer: Comer) {
+        self.waiting.insert(id, comer);
+    }
+
+    pub(super) fn remove(&mut self, id: SubscriberId) -> Option<Comer> {
+        self.pass.remove(&id).or_else(|| self.waiting.remove(&id))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.pass.is_empty()
+    }
+
+    /// Those whom this pass is for no longer, for the next one.
+    fn put_off(&mut self, id: SubscriberId) {
+        if let Some(mut comer) = self.pass.remove(&id) {
+            comer.reached = comer.reached.max(self.reached);
+            self.waiting.insert(id, comer);
+        }
+    }
+}
+
+fn has_room(roster: &Roster, id: SubscriberId) -> bool {
+    let outbox = |entry: &Entry| !entry.subscriber.outbox.outbox().is_pressed();
+    roster.get(id).is_none_or(outbox)
+}
+
+/// Who may get changes: those who are live, or those who catch up.
+pub(in crate::feed) struct Recipients<'a> {
+    roster: &'a Roster,
+    /// Of the positions.
+    pub(in crate::feed) epoch: Epoch,
+    pass: Option<&'a HashMap<SubscriberId, Comer>>,
+}
+
+impl<'a> Recipients<'a> {
+    /// Those who are live.
+    pub(super) fn live(roster: &'a Roster, epoch: Epoch) -> Self {
+        Self {
+            roster,
+            epoch,
+            pass: None,
+        }
+    }
+
+    fn pass(roster: &'a Roster, epoch: Epoch, resuming: &'a Resuming) -> Self {
+        Self {
+            roster,
+            epoch,
+            pass: Some(&resuming.pass),
+        }
+    }
+
+    /// What they are looked up in.
+    pub(super) fn index(&self) -> &'a Index {
+        match self.pass {
+            None => &self.roster.index,
+            Some(_) => &self.roster.behind,
+        }
+    }
+
+    /// Whether they may have had some of it.
+    pub(in crate::feed) fn repeat(&self) -> bool {
+        self.pass.is_some()
+    }
+
+    /// The subscriber, if a change there is for it.
+    pub(in crate::feed) fn get(
+        &self,
+        id: SubscriberId,
+        position: Position,
+        transaction: &Transaction,
+    ) -> Option<&'a Subscriber> {
+        let entry = self.roster.get(id)?;
+        let gets = match self.pass {
+            None => entry.live,
+            Some(pass) => pass
+                .get(&id)
+                .is_some_and(|comer| comer.wants(position, transaction.xid)),
+        };
+        gets.then_some(&entry.subscriber)
+    }
+}
+
+impl Pump {
+    /// Whether somebody can go on from there.
+    pub(super) fn reaches(&self, id: SubscriberId, since: &Since) -> Result<(), Gap> {
+        let tables = self.roster.tables(id).filter_map(|oid| self.snapshot.table(oid));
+        let tables: Vec<_> = tables.map(|table| &table.name).collect();
+        self.history.reaches(since, self.position, tables)
+    }
+
+    /// Something can be done for somebody who comes back.
+    pub(super) fn can_catch_up(&self) -> bool {
+        let Resuming {
+            waiting,
+            pass,
+            reached,
+        } = &self.resuming;
+        match pass.is_empty() {
+            true => waiting.keys().any(|id| has_room(&self.roster, *id)),
+            // At the end of the window, the transaction that is coming is waited for.
+            false => self.transaction.is_none() || self.history.next(*reached).is_some(),
+        }
+    }
+
+    /// Goes on with the pass for some time, or begins one.
+    pub(super) async fn catch_up(&mut self) {
+        self.gather();
+        let until = Instant::now() + STEP;
+        while !self.resuming.pass.is_empty() && Instant::now() < until {
+            if !self.catch_up_with_next().await {
+                self.arrive();
+                return;
+            }
+        }
+    }
+
+    /// Who does not belong to the pass any more waits for the next one, and the next one begins when this one is over.
+    fn gather(&mut self) {
+        let ids: Vec<_> = self.resuming.pass.keys().copied().collect();
+        for id in ids {
+            if self.roster.get(id).is_none() {
+                // Others have told it why.
+                self.resuming.pass.remove(&id);
+            } else if !self.roster.is_enrolled(id) {
+                self.resuming.put_off(id);
+            }
+        }
+        if !self.resuming.pass.is_empty() {
+            return;
+        }
+        let roster = &self.roster;
+        let ready = self.resuming.waiting.extract_if(|id, _| has_room(roster, *id));
+        self.resuming.pass = ready.collect();
+        for comer in self.resuming.pass.values_mut() {
+            // Since it was let in, the window may have moved on past what its snapshot does not see.
+            if comer.reached == Position::default() {
+                comer.gap = self.history.reaches(&comer.since, self.position, []).err();
+            }
+        }
+        let begin = self.resuming.pass.values().map(|comer| comer.reached);
+        self.resuming.reached = begin.min().unwrap_or_default();
+        for id in self.resuming.pass.keys() {
+            self.roster.enroll(*id, &self.snapshot);
+        }
+    }
+
+    /// Delivers some of the next changes of the window. `false` when there are none.
+    async fn catch_up_with_next(&mut self) -> bool {
+        self.note_gaps();
+        if self.roster.relations.stale() {
+            let changed = self.roster.relations.refresh(&self.reader, None).await;
+            self.roster.reread(&changed);
+        }
+        let Some((transaction, changes)) = self.history.next(self.resuming.reached) else {
+            return false;
+        };
+        let recipients = Recipients::pass(&self.roster, self.epoch(), &self.resuming);
+        let done = self.assess_and_deliver(changes, transaction, &recipients).await;
+        let last = changes.get(done.taken.saturating_sub(1));
+        self.resuming.reached = last.map_or(Position::behind(transaction.end_lsn), |change| {
+            Position::of(transaction, change)
+        });
+        self.headway.notify_one();
+        for id in done.pressed.into_keys() {
+            self.roster.dismiss(id);
+            self.resuming.put_off(id);
+        }
+        true
+    }
+
+    /// The window may have moved on past somebody.
+    fn note_gaps(&mut self) {
+        let floor = self.history.floor();
+        if self.resuming.reached >= floor {
+            return;
+        }
+        for comer in self.resuming.pass.values_mut() {
+            let known = comer.reached.max(comer.since.cursor.position);
+            if known.max(self.resuming.reached) < floor {
+                comer.gap.get_or_insert(Gap::TooOld);
+            }
+        }
+        self.resuming.reached = floor;
+    }
+
+    /// The pass has reached the end of the window. Only between transactions: whoever went live within one would get its second
+    /// half twice, or not at all.
+    fn arrive(&mut self) {
+        if self.transaction.is_some() {
+            return;
+        }
+        for (id, comer) in std::mem::take(&mut self.resuming.pass) {
+            self.roster.dismiss(id);
+            self.roster.set_live(id);
+            let Comer {
+                gap, on_live, answer, ..
+            } = comer;
+            if let Some(entry) = self.roster.get(id) {
+                self.tell_outcome(entry, gap);
+                push(entry, on_live);
+            }
+            respond(answer, Ok(()));
+        }
+    }
+
+    /// Tells somebody who came back whether it has missed anything.
+    pub(super) fn tell_outcome(&self, entry: &Entry, gap: Option<Gap>) {
+        let (outcome, said) = match gap {
+            None => ("resumed", Notice::Resumed),
+            Some(gap) => (label(&gap), Notice::Resync(gap.to_string())),
+        };
+        let resumes = &self.parts.metrics.resumes;
+        resumes.get_or_create(&[("outcome", outcome)]).inc();
+        push(entry, vec![notice(&entry.subscriber, &said)]);
+    }
+
+    /// Lets go of what the replay window need not hold any more, and tells the stream how far everything is.
+    pub(super) fn retain(&mut self) {
+        let budget = *self.parts.wal_budget.borrow();
+        let now = Instant::now();
+        let confirmable = self.history.settle(now, self.position, budget);
+        let delivered = self.position;
+        self.parts.handed_over.send_if_modified(|before| {
+            let moved = before.delivered != delivered || before.confirmable != confirmable;
+            (before.delivered, before.confirmable) = (delivered, confirmable);
+            moved
+        });
+    }
+
+    /// What operators see of the window.
+    pub(super) fn measure(&self) {
+        let metrics = &self.parts.metrics;
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        metrics.window_bytes.set(number(self.history.bytes()));
+        metrics.window_changes.set(number(self.history.changes()));
+        let age = self
+            .history
+            .oldest()
+            .map_or(0, |oldest| oldest.elapsed().as_secs());
+        metrics.window_age.set(i64::try_from(age).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.history.epoch().unwrap_or_default()
+    }
+
+    /// Positions belong to another history from here on.
+    pub(super) fn begin_epoch(&mut self, epoch: Epoch, start: Lsn) {
+        // Those who are catching up cannot any more.
+        for comer in self
+            .resuming
+            .pass
+            .values_mut()
+            .chain(self.resuming.waiting.values_mut())
+        {
+            if self.history.epoch().is_some() {
+                comer.gap.get_or_insert(Gap::Epoch);
+            }
+        }
+        self.history.begin(epoch, start);
+        self.position = Lsn::default();
+        self.resuming.reached = Position::default();
+        self.place.begin(epoch, start);
+    }
+}
+
+/// For metrics.
+fn label(gap: &Gap) -> &'static str {
+    match gap {
+        Gap::Epoch => "epoch",
+        Gap::TooOld => "too_old",
+        Gap::Ahead => "ahead",
+        Gap::Table(_) => "table",
+    }
+}

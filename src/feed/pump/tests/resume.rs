@@ -1,0 +1,257 @@
+//! Who comes back gets what it missed, in order and once, and then what is new.
+
+use super::transactions::{batch, delivered, insert, live};
+use super::*;
+use crate::change::{Change, Cursor, Epoch, Position};
+use crate::hub::{Drained, Outbox};
+use futures_util::FutureExt;
+
+const EPOCH: Epoch = Epoch(9);
+
+/// A transaction that inserts a row with this `id` and ends there.
+fn transaction(end: u64, id: &str) -> Vec<Event> {
+    let transaction = Arc::new(Transaction {
+        xid: u32::try_from(end).unwrap(),
+        end_lsn: Lsn(end),
+        commit_micros: 0,
+    });
+    vec![
+        Event::Begin(Arc::clone(&transaction)),
+        insert("t", &[("a", "1"), ("b", "1"), ("id", id)]),
+        Event::Commit(transaction),
+    ]
+}
+
+/// A pump whose window begins at 100, with a live subscriber.
+async fn started() -> (Pump, Lane, Connection) {
+    let (mut pump, lane, db) = live().await;
+    let begin = Event::Epoch {
+        epoch: EPOCH,
+        start: Lsn(100),
+    };
+    let tables = Event::Tables(Arc::clone(&pump.snapshot.streamed));
+    batch(&mut pump, vec![begin, tables, Event::Position(Lsn(100))]).await;
+    (pump, lane, db)
+}
+
+fn behind(commit: u64) -> Since {
+    Cursor {
+        epoch: EPOCH,
+        position: Position::behind(Lsn(commit)),
+    }
+    .into()
+}
+
+/// Somebody comes back; its outbox takes this many frames.
+async fn come_back(pump: &mut Pump, id: u64, since: Since, frames: usize) -> Lane {
+    let (mut add, _answered) = checked(pump).await;
+    let lane = Lane::new(&Outbox::new(Bounds {
+        frames,
+        bytes: 1 << 20,
+    }));
+    add.subscriber.id = SubscriberId(id);
+    add.subscriber.outbox = lane.clone();
+    add.since = Some(since);
+    add.on_live = vec![Frame::Text("live".into())];
+    pump.command(Command::Add(add)).await;
+    pump.settle();
+    lane
+}
+
+/// What has come: ids of rows, or the message of a notice, or what is sent when somebody is live.
+fn heard(lane: &Lane) -> Vec<String> {
+    let Some(Drained::Frames(frames)) = lane.outbox().drain().now_or_never() else {
+        return Vec::new();
+    };
+    frames
+        .into_iter()
+        .map(|frame| {
+            let Frame::Text(text) = frame else {
+                panic!("{frame:?}");
+            };
+            let Ok(frame) = serde_json::from_str::<serde_json::Value>(&text) else {
+                return text.to_string();
+            };
+            let payload = &frame[4];
+            let id = &payload["data"]["record"]["id"];
+            match (id.as_i64(), payload["cursor"].as_str()) {
+                (Some(id), Some(_)) => format!("{id} with its cursor"),
+                (Some(id), None) => id.to_string(),
+                (None, _) => payload["message"].as_str().unwrap().to_owned(),
+            }
+        })
+        .collect()
+}
+
+async fn catch_up(pump: &mut Pump) {
+    while pump.can_catch_up() {
+        pump.catch_up().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_missed_comes_before_what_is_new() {
+    let (mut pump, first, _db) = started().await;
+    for (end, id) in [(110, "1"), (120, "2"), (130, "3")] {
+        batch(&mut pump, transaction(end, id)).await;
+    }
+    let lane = come_back(&mut pump, 2, behind(110), 100).await;
+    // Between its registration and the end of the pass something new is delivered.
+    batch(&mut pump, transaction(140, "4")).await;
+    assert_eq!(heard(&lane), [""; 0], "not in front of what it missed");
+    catch_up(&mut pump).await;
+    batch(&mut pump, transaction(150, "5")).await;
+    let all = [
+        "2 with its cursor",
+        "3 with its cursor",
+        "4 with its cursor",
+        "resumed: nothing was missed",
+        "live",
+        "5",
+    ];
+    assert_eq!(heard(&lane), all);
+    assert_eq!(delivered(&first), 5, "the others got everything once");
+}
+
+#[tokio::test]
+async fn who_reads_slowly_goes_on_when_it_has_read() {
+    let (mut pump, _first, _db) = started().await;
+    for id in 1..=20_u64 {
+        batch(&mut pump, transaction(100 + id, &id.to_string())).await;
+    }
+    let slow = come_back(&mut pump, 2, behind(100), 4).await;
+    let fast = come_back(&mut pump, 3, behind(100), 100).await;
+    catch_up(&mut pump).await;
+    assert_eq!(heard(&fast).len(), 22);
+    let mut all = Vec::new();
+    loop {
+        let some = heard(&slow);
+        if some.is_empty() {
+            break;
+        }
+        all.extend(some);
+        catch_up(&mut pump).await;
+    }
+    assert!(slow.outbox().is_open());
+    let rows: Vec<_> = (1..=20).map(|id| format!("{id} with its cursor")).collect();
+    assert_eq!(all[..20], rows);
+    assert_eq!(all[20..], ["resumed: nothing was missed", "live"]);
+}
+
+#[tokio::test]
+async fn a_snapshot_takes_the_place_of_what_it_has_seen() {
+    let (mut pump, _first, _db) = started().await;
+    for (end, id) in [(110, "1"), (120, "2"), (130, "3")] {
+        batch(&mut pump, transaction(end, id)).await;
+    }
+    // It was taken behind 120, does not see 110 although that was committed before, and sees 130.
+    let since = Since {
+        seen: Some("105:131:110".parse().unwrap()),
+        ..behind(120)
+    };
+    let lane = come_back(&mut pump, 2, since, 100).await;
+    catch_up(&mut pump).await;
+    assert_eq!(heard(&lane)[0], "1 with its cursor");
+    batch(&mut pump, transaction(140, "4")).await;
+    assert_eq!(heard(&lane), ["4"]);
+}
+
+#[tokio::test]
+async fn who_cannot_go_on_is_told_and_gets_what_is_new() {
+    let (mut pump, _first, _db) = started().await;
+    batch(&mut pump, transaction(110, "1")).await;
+    let foreign = Cursor {
+        epoch: Epoch(8),
+        ..behind(105).cursor
+    };
+    let cases = [
+        (foreign.into(), "resync: the database was replaced or restored"),
+        (
+            behind(99),
+            "resync: what was missed is older than the replay window",
+        ),
+        (behind(111), "resync: the cursor is ahead of the database"),
+    ];
+    for (id, (since, told)) in (2..).zip(cases) {
+        let lane = come_back(&mut pump, id, since, 100).await;
+        catch_up(&mut pump).await;
+        assert_eq!(heard(&lane), [told, "live"]);
+    }
+}
+
+#[tokio::test]
+async fn the_window_moves_on_past_who_reads_too_slowly() {
+    let (mut pump, _first, _db) = started().await;
+    for id in 1..=20_u64 {
+        batch(&mut pump, transaction(100 + id, &id.to_string())).await;
+    }
+    let lane = come_back(&mut pump, 2, behind(100), 4).await;
+    catch_up(&mut pump).await;
+    pump.history.interrupt(Lsn(120));
+    assert_eq!(heard(&lane), ["1 with its cursor", "2 with its cursor"]);
+    catch_up(&mut pump).await;
+    let told = ["resync: what was missed is older than the replay window", "live"];
+    assert_eq!(heard(&lane), told);
+}
+
+#[tokio::test]
+async fn new_claims_and_leaving_are_heeded_while_catching_up() {
+    let (mut pump, _first, _db) = started().await;
+    for id in 1..=20_u64 {
+        batch(&mut pump, transaction(100 + id, &id.to_string())).await;
+    }
+    let stays = come_back(&mut pump, 2, behind(100), 4).await;
+    let leaves = come_back(&mut pump, 3, behind(100), 4).await;
+    catch_up(&mut pump).await;
+    assert_eq!((heard(&stays).len(), heard(&leaves).len()), (2, 2));
+    let known = pump.parts.keeper.with_role(&"pump_other".into()).await;
+    assert!(known.expect("an answer").is_some());
+    let (answer, answered) = oneshot::channel();
+    pump.command(Command::Replace {
+        id: SubscriberId(2),
+        claims: claims("pump_other"),
+        on_live: Vec::new(),
+        answer,
+    })
+    .await;
+    assert_eq!(answered.await, Ok(Ok(())));
+    pump.command(Command::Remove(SubscriberId(3))).await;
+    let mut rest = Vec::new();
+    for _ in 0..20 {
+        catch_up(&mut pump).await;
+        rest.extend(heard(&stays));
+    }
+    assert_eq!(rest.len(), 20, "{rest:?}");
+    assert_eq!(rest[0], "3 with its cursor");
+    assert_eq!(heard(&leaves), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_large_change_of_one_record_is_gone_on_from_in_its_middle() {
+    let (mut pump, _first, _db) = started().await;
+    let Event::Change(change) = insert("t", &[("a", "1"), ("b", "1"), ("id", "7")]) else {
+        panic!("no change");
+    };
+    let at = |ordinal| {
+        Event::Change(Change {
+            ordinal,
+            ..change.clone()
+        })
+    };
+    let mut events = transaction(110, "1");
+    let commit = events.pop().unwrap();
+    events.truncate(1);
+    events.extend([at(0), at(1), at(2), commit]);
+    batch(&mut pump, events).await;
+    let middle = Cursor {
+        epoch: EPOCH,
+        position: Position {
+            commit: Lsn(110),
+            change: Lsn(1),
+            ordinal: 0,
+        },
+    };
+    let lane = come_back(&mut pump, 2, middle.into(), 100).await;
+    catch_up(&mut pump).await;
+    assert_eq!(heard(&lane).len(), 4, "two rows, and that it is live");
+}

@@ -1,0 +1,274 @@
+//! The replay window: the row changes of the last minutes, and from which places somebody can go on without a gap.
+//!
+//! Plain data and arithmetic: no clock, no I/O, and no idea of who may see what. What leaves the window may be confirmed to
+//! the slot; after a crash, Postgres sends the rest again and the window is what it was.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::change::{Change, Cursor, Epoch, Lsn, Position, Row, Seen, Since, TableName, Transaction};
+
+/// How much is kept. Each bound holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Age at which changes leave; zero keeps none.
+    pub age: Duration,
+    /// Bytes of memory, roughly.
+    pub bytes: usize,
+}
+
+/// Why somebody cannot go on from a place. `Display` is for the client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Gap {
+    /// The place belongs to another history.
+    #[error("the database was replaced or restored")]
+    Epoch,
+    /// What came behind the place has left the window.
+    #[error("what was missed is older than the replay window")]
+    TooOld,
+    /// The place lies ahead of all that has happened.
+    #[error("the cursor is ahead of the database")]
+    Ahead,
+    /// The table's changes were not followed all the time.
+    #[error("table {0} was not followed all the time")]
+    Table(TableName),
+}
+
+/// Bytes that a change takes beside the text of its rows, and a value beside its text.
+const PER_CHANGE: usize = 200;
+const PER_VALUE: usize = 12;
+
+/// Transactions that have left and are remembered, so that a snapshot that does not see them is told to be too late.
+const REMEMBERED: usize = 65_536;
+
+/// See the module.
+#[derive(Debug)]
+pub struct History {
+    bounds: Bounds,
+    epoch: Option<Epoch>,
+    /// Some changes of one transaction each; a large one comes in parts.
+    parts: VecDeque<Part>,
+    bytes: usize,
+    /// Whoever stands here or behind can go on.
+    floor: Position,
+    /// Every transaction that committed up to here has left as a whole.
+    left: Lsn,
+    /// Those that left last.
+    gone: VecDeque<u32>,
+    /// The tables whose changes come, each with the position from which on they have.
+    carried: HashMap<TableName, Lsn>,
+}
+
+#[derive(Debug)]
+struct Part {
+    transaction: Arc<Transaction>,
+    /// Everything that was committed up to here had been delivered before.
+    before: Lsn,
+    changes: Vec<Change>,
+    bytes: usize,
+    at: Instant,
+}
+
+impl Part {
+    fn end(&self) -> Position {
+        match self.changes.last() {
+            Some(change) => Position::of(&self.transaction, change),
+            None => Position::behind(self.transaction.end_lsn),
+        }
+    }
+}
+
+impl History {
+    /// An empty window, from which nobody can go on until an epoch begins.
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            epoch: None,
+            parts: VecDeque::new(),
+            bytes: 0,
+            floor: Position::default(),
+            left: Lsn::default(),
+            gone: VecDeque::new(),
+            carried: HashMap::new(),
+        }
+    }
+
+    /// Which history is kept here.
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.epoch
+    }
+
+    /// Everything that comes belongs to this history, and was committed behind `start`.
+    pub fn begin(&mut self, epoch: Epoch, start: Lsn) {
+        *self = Self {
+            epoch: Some(epoch),
+            floor: Position::behind(start),
+            left: start,
+            ..Self::new(self.bounds)
+        };
+    }
+
+    /// The changes of these tables come from here on.
+    pub fn carry(&mut self, tables: &BTreeSet<TableName>, from: Lsn) {
+        self.carried.retain(|table, _| tables.contains(table));
+        for table in tables {
+            self.carried.entry(table.clone()).or_insert(from);
+        }
+    }
+
+    /// From here on the name means another table.
+    pub fn replaced(&mut self, table: &TableName, at: Lsn) {
+        if let Some(since) = self.carried.get_mut(table) {
+            *since = at;
+        }
+    }
+
+    /// Keeps changes of a transaction that have been delivered, as everything that was committed up to `before` has.
+    pub fn push(
+        &mut self,
+        transaction: &Arc<Transaction>,
+        mut changes: Vec<Change>,
+        before: Lsn,
+        at: Instant,
+    ) {
+        if self.bounds.age.is_zero() || changes.is_empty() {
+            return;
+        }
+        changes.shrink_to_fit();
+        let bytes = changes.iter().map(weight).sum();
+        self.bytes += bytes;
+        self.parts.push_back(Part {
+            transaction: Arc::clone(transaction),
+            before,
+            changes,
+            bytes,
+            at,
+        });
+    }
+
+    /// The transaction that came last is void, or comes again from its begin.
+    pub fn abandon(&mut self, transaction: &Transaction) {
+        while let Some(part) = self
+            .parts
+            .pop_back_if(|part| part.transaction.end_lsn == transaction.end_lsn)
+        {
+            self.bytes -= part.bytes;
+        }
+    }
+
+    /// Something may be missing from what was committed up to here: nobody goes on from before.
+    pub fn interrupt(&mut self, position: Lsn) {
+        self.parts.clear();
+        self.bytes = 0;
+        self.left = self.left.max(position);
+        self.floor = self.floor.max(Position::behind(position));
+    }
+
+    /// Lets go of what is too old or too much, with everything committed up to `position` delivered, and of what keeps Postgres
+    /// from dropping more than `wal` bytes of WAL. Returns up to where the slot may be confirmed.
+    pub fn settle(&mut self, now: Instant, position: Lsn, wal: u64) -> Lsn {
+        while let Some(first) = self.parts.front() {
+            let old = now.saturating_duration_since(first.at) >= self.bounds.age;
+            let far = position.0.saturating_sub(self.left.0) > wal;
+            if !old && !far && self.bytes <= self.bounds.bytes {
+                break;
+            }
+            self.drop_first();
+        }
+        if self.parts.is_empty() {
+            self.left = self.left.max(position);
+            self.floor = self.floor.max(Position::behind(position));
+        }
+        self.left
+    }
+
+    fn drop_first(&mut self) {
+        let Some(part) = self.parts.pop_front() else {
+            return;
+        };
+        self.bytes -= part.bytes;
+        self.floor = part.end();
+        // The rest of the same transaction has the same position before it: nothing more is confirmed until all has left.
+        if let Some(next) = self.parts.front() {
+            self.left = self.left.max(next.before);
+        }
+        if self.gone.back() != Some(&part.transaction.xid) {
+            self.gone.push_back(part.transaction.xid);
+        }
+        if self.gone.len() > REMEMBERED {
+            self.gone.pop_front();
+        }
+    }
+
+    /// Whether somebody can go on from there, with everything committed up to `position` delivered and these tables followed.
+    ///
+    /// # Errors
+    /// What would be missing.
+    pub fn reaches<'t>(
+        &self,
+        since: &Since,
+        position: Lsn,
+        tables: impl IntoIterator<Item = &'t TableName>,
+    ) -> Result<(), Gap> {
+        let Cursor { epoch, position: at } = since.cursor;
+        if self.epoch != Some(epoch) {
+            return Err(Gap::Epoch);
+        }
+        if at.commit > position {
+            return Err(Gap::Ahead);
+        }
+        if at < self.floor || since.seen.as_ref().is_some_and(|seen| self.missed(seen)) {
+            return Err(Gap::TooOld);
+        }
+        for table in tables {
+            if self.carried.get(table).is_none_or(|from| *from > at.commit) {
+                return Err(Gap::Table(table.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// A snapshot does not see a transaction that has left.
+    fn missed(&self, seen: &Seen) -> bool {
+        self.gone.iter().any(|xid| !seen.sees(*xid))
+    }
+
+    /// Whoever stands here or behind can go on.
+    pub fn floor(&self) -> Position {
+        self.floor
+    }
+
+    /// The next changes behind a place, all of one transaction.
+    pub fn next(&self, behind: Position) -> Option<(&Arc<Transaction>, &[Change])> {
+        let first = self.parts.partition_point(|part| part.end() <= behind);
+        let part = self.parts.get(first)?;
+        let of = |change: &Change| Position::of(&part.transaction, change);
+        let known = part.changes.partition_point(|change| of(change) <= behind);
+        Some((&part.transaction, part.changes.get(known..)?))
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Changes held.
+    pub fn changes(&self) -> usize {
+        self.parts.iter().map(|part| part.changes.len()).sum()
+    }
+
+    /// When the oldest came.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.parts.front().map(|part| part.at)
+    }
+}
+
+fn weight(change: &Change) -> usize {
+    let row = |row: &Row| row.text_bytes() + row.layout().columns.len() * PER_VALUE;
+    let rows = change.new.iter().chain(&change.old);
+    PER_CHANGE + rows.map(row).sum::<usize>()
+}

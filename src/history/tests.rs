@@ -1,0 +1,238 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::change::{Action, Layout, RowBuilder};
+
+const EPOCH: Epoch = Epoch(7);
+
+fn bounds(bytes: usize) -> Bounds {
+    Bounds {
+        age: Duration::from_secs(60),
+        bytes,
+    }
+}
+
+/// A window that begins at 100, with the table `public.t`.
+fn history(bytes: usize) -> History {
+    let mut history = History::new(bounds(bytes));
+    history.begin(EPOCH, Lsn(100));
+    history.carry(&tables(&["t"]), Lsn(100));
+    history
+}
+
+fn table(name: &str) -> TableName {
+    TableName::new("public", name)
+}
+
+fn tables(names: &[&str]) -> BTreeSet<TableName> {
+    names.iter().map(|name| table(name)).collect()
+}
+
+fn transaction(end: u64) -> Arc<Transaction> {
+    Arc::new(Transaction {
+        xid: u32::try_from(end).unwrap(),
+        end_lsn: Lsn(end),
+        commit_micros: 0,
+    })
+}
+
+fn change(lsn: u64, ordinal: u32) -> Change {
+    let layout = Arc::new(Layout { columns: Vec::new() });
+    Change {
+        lsn: Lsn(lsn),
+        ordinal,
+        action: Action::Insert,
+        table: table("t"),
+        new: Some(RowBuilder::default().finish(layout)),
+        old: None,
+        wire_bytes: 0,
+    }
+}
+
+fn since(position: Position) -> Since {
+    Cursor {
+        epoch: EPOCH,
+        position,
+    }
+    .into()
+}
+
+/// Pushes changes of a transaction that ends there, behind everything else in the window.
+fn push(history: &mut History, end: u64, changes: Vec<Change>, at: Instant) {
+    let before = history
+        .parts
+        .back()
+        .map_or(Lsn(100), |part| match part.transaction.end_lsn {
+            Lsn(before) if before == end => part.before,
+            before => before,
+        });
+    history.push(&transaction(end), changes, before.max(history.left), at);
+}
+
+/// The places of everything behind a place.
+fn behind(history: &History, mut place: Position) -> Vec<(u64, u64, u32)> {
+    let mut found = Vec::new();
+    while let Some((transaction, changes)) = history.next(place) {
+        for change in changes {
+            place = Position::of(transaction, change);
+            found.push((place.commit.0, place.change.0, place.ordinal));
+        }
+    }
+    found
+}
+
+#[test]
+fn what_comes_behind_a_place_is_found_in_order() {
+    let mut history = history(usize::MAX);
+    let now = Instant::now();
+    // The second transaction began before the first one ended, and comes in two parts.
+    push(&mut history, 120, vec![change(110, 0), change(110, 1)], now);
+    push(&mut history, 130, vec![change(105, 0), change(111, 0)], now);
+    push(&mut history, 130, vec![change(112, 0)], now);
+    let all = [
+        (120, 110, 0),
+        (120, 110, 1),
+        (130, 105, 0),
+        (130, 111, 0),
+        (130, 112, 0),
+    ];
+    assert_eq!(behind(&history, Position::behind(Lsn(100))), all);
+    for (i, (commit, change, ordinal)) in all.into_iter().enumerate() {
+        let place = Position {
+            commit: Lsn(commit),
+            change: Lsn(change),
+            ordinal,
+        };
+        assert_eq!(behind(&history, place), all[i + 1..], "{place:?}");
+        assert_eq!(history.reaches(&since(place), Lsn(130), &[table("t")]), Ok(()));
+    }
+    assert_eq!(behind(&history, Position::behind(Lsn(120))), all[2..]);
+    assert_eq!(behind(&history, Position::behind(Lsn(130))), []);
+}
+
+#[test]
+fn old_changes_leave_and_only_then_may_the_slot_be_confirmed() {
+    let mut history = history(usize::MAX);
+    let start = Instant::now();
+    let later = |seconds| start + Duration::from_secs(seconds);
+    push(&mut history, 120, vec![change(110, 0)], start);
+    assert_eq!(history.settle(start, Lsn(120), u64::MAX), Lsn(100));
+    push(&mut history, 140, vec![change(130, 0)], later(30));
+    assert_eq!(history.settle(later(59), Lsn(150), u64::MAX), Lsn(100));
+    assert_eq!(history.settle(later(60), Lsn(150), u64::MAX), Lsn(120));
+    let at = Position::behind(Lsn(110));
+    assert_eq!(history.reaches(&since(at), Lsn(150), []), Err(Gap::TooOld));
+    assert_eq!(
+        history.reaches(&since(Position::behind(Lsn(120))), Lsn(150), []),
+        Ok(())
+    );
+    assert_eq!(
+        history.settle(later(90), Lsn(150), u64::MAX),
+        Lsn(150),
+        "all of it is delivered"
+    );
+    assert_eq!((history.bytes(), history.changes()), (0, 0));
+    assert_eq!(
+        history.reaches(&since(Position::behind(Lsn(149))), Lsn(150), []),
+        Err(Gap::TooOld)
+    );
+}
+
+#[test]
+fn a_transaction_that_leaves_in_parts_is_confirmed_when_all_of_it_has_left() {
+    let mut history = history(PER_CHANGE + 1);
+    let now = Instant::now();
+    push(&mut history, 120, vec![change(110, 0)], now);
+    push(&mut history, 120, vec![change(111, 0)], now);
+    // The rest of it is still to come, and a restart needs all of it.
+    assert_eq!(history.settle(now, Lsn(100), u64::MAX), Lsn(100));
+    let middle = Position {
+        commit: Lsn(120),
+        change: Lsn(110),
+        ordinal: 0,
+    };
+    assert_eq!(history.reaches(&since(middle), Lsn(120), []), Ok(()));
+    push(&mut history, 120, vec![change(112, 0)], now);
+    assert_eq!(history.settle(now, Lsn(100), u64::MAX), Lsn(100));
+    assert_eq!(history.reaches(&since(middle), Lsn(120), []), Err(Gap::TooOld));
+    push(&mut history, 130, vec![change(125, 0)], now);
+    assert_eq!(history.settle(now, Lsn(130), u64::MAX), Lsn(120));
+}
+
+#[test]
+fn postgres_comes_before_the_window() {
+    let mut history = history(usize::MAX);
+    let now = Instant::now();
+    push(&mut history, 120, vec![change(110, 0)], now);
+    push(&mut history, 500, vec![change(490, 0)], now);
+    assert_eq!(history.settle(now, Lsn(500), 400), Lsn(100));
+    assert_eq!(
+        history.settle(now, Lsn(600), 400),
+        Lsn(600),
+        "nothing of it was worth so much WAL"
+    );
+    push(&mut history, 700, vec![change(690, 0)], now);
+    push(&mut history, 900, vec![change(890, 0)], now);
+    assert_eq!(history.settle(now, Lsn(900), 200), Lsn(700));
+}
+
+#[test]
+fn no_window_keeps_nothing_and_confirms_everything() {
+    let mut history = History::new(Bounds {
+        age: Duration::ZERO,
+        bytes: 1 << 20,
+    });
+    history.begin(EPOCH, Lsn(100));
+    push(&mut history, 120, vec![change(110, 0)], Instant::now());
+    assert_eq!(history.settle(Instant::now(), Lsn(120), u64::MAX), Lsn(120));
+    let at = Position::behind(Lsn(119));
+    assert_eq!(history.reaches(&since(at), Lsn(120), []), Err(Gap::TooOld));
+}
+
+#[test]
+fn what_cannot_be_gone_on_from_is_told_with_its_reason() {
+    let mut history = history(usize::MAX);
+    let at = |lsn| since(Position::behind(Lsn(lsn)));
+    assert_eq!(history.reaches(&at(100), Lsn(150), &[table("t")]), Ok(()));
+    assert_eq!(history.reaches(&at(99), Lsn(150), []), Err(Gap::TooOld));
+    assert_eq!(history.reaches(&at(151), Lsn(150), []), Err(Gap::Ahead));
+    let none = history.reaches(&at(120), Lsn(150), &[table("u")]);
+    assert_eq!(none, Err(Gap::Table(table("u"))));
+    history.carry(&tables(&["t", "u"]), Lsn(130));
+    assert_eq!(history.reaches(&at(120), Lsn(150), &[table("t")]), Ok(()));
+    assert!(history.reaches(&at(120), Lsn(150), &[table("u")]).is_err());
+    assert_eq!(history.reaches(&at(130), Lsn(150), &[table("u")]), Ok(()));
+    history.replaced(&table("t"), Lsn(140));
+    assert!(history.reaches(&at(130), Lsn(150), &[table("t")]).is_err());
+    history.begin(Epoch(8), Lsn(100));
+    assert_eq!(history.reaches(&at(120), Lsn(150), []), Err(Gap::Epoch));
+}
+
+#[test]
+fn an_abandoned_transaction_leaves_no_trace() {
+    let mut history = history(usize::MAX);
+    let now = Instant::now();
+    push(&mut history, 120, vec![change(110, 0)], now);
+    push(&mut history, 130, vec![change(111, 0)], now);
+    push(&mut history, 130, vec![change(112, 0)], now);
+    history.abandon(&transaction(130));
+    assert_eq!(behind(&history, Position::default()), [(120, 110, 0)]);
+    assert_eq!(history.bytes(), PER_CHANGE);
+}
+
+#[test]
+fn a_snapshot_that_misses_what_has_left_is_too_late() {
+    let mut history = history(1);
+    let now = Instant::now();
+    push(&mut history, 120, vec![change(110, 0)], now);
+    history.settle(now, Lsn(120), u64::MAX);
+    let at = |seen: &str| Since {
+        seen: Some(seen.parse().unwrap()),
+        ..since(Position::behind(Lsn(120)))
+    };
+    assert_eq!(history.reaches(&at("121:121:"), Lsn(120), []), Ok(()));
+    assert_eq!(
+        history.reaches(&at("119:121:120"), Lsn(120), []),
+        Err(Gap::TooOld)
+    );
+}

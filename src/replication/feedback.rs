@@ -12,6 +12,8 @@ use crate::change::Lsn;
 const CONFIRM: Duration = Duration::from_millis(100);
 /// A received position that moved is told after this.
 const RECEIVED: Duration = Duration::from_secs(1);
+/// Nobody but a server that waits asks twice within this.
+const DEMANDS: Duration = Duration::from_secs(1);
 /// Longest time between two updates; shorter where `wal_sender_timeout` asks for it.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -25,6 +27,8 @@ pub(super) struct Feedback {
     heard_at: Instant,
     /// A reply was asked for since the server was last heard.
     asked: bool,
+    /// When the server last asked for an answer, and where it was.
+    demanded: Option<(Instant, Lsn)>,
     idle: Duration,
     peer_timeout: Duration,
 }
@@ -53,6 +57,7 @@ impl Feedback {
             told_at: now,
             heard_at: now,
             asked: false,
+            demanded: None,
             idle,
             peer_timeout,
         }
@@ -68,6 +73,17 @@ impl Feedback {
 
     pub(super) fn confirm(&mut self, position: Lsn) {
         self.confirmed = self.confirmed.max(position);
+    }
+
+    /// The server, which has sent everything up to `at`, asks for an answer. Whether it waits for a confirmation that it will not get:
+    /// a Postgres that shuts down asks again and again until everything has been confirmed (walsender.c, `WalSndDone`), and
+    /// what the replay window holds is confirmed later.
+    pub(super) fn waits_in_vain(&mut self, at: Lsn, now: Instant) -> bool {
+        let again = self
+            .demanded
+            .is_some_and(|(before, place)| place == at && now.duration_since(before) < DEMANDS);
+        self.demanded = Some((now, at));
+        again && self.confirmed < at && self.received >= at
     }
 
     /// Bytes came, or we are the ones who do not read.
@@ -148,6 +164,19 @@ mod tests {
         feedback.confirm(Lsn(1));
         assert_eq!(feedback.confirmed(), Lsn(6), "never backwards");
         assert_eq!(feedback.due(), start + CONFIRM + IDLE);
+    }
+
+    #[test]
+    fn a_server_that_asks_again_and_again_waits_for_more_than_an_answer() {
+        let (mut feedback, start) = feedback();
+        feedback.receive(Lsn(9));
+        let soon = start + Duration::from_millis(5);
+        assert!(!feedback.waits_in_vain(Lsn(9), start));
+        assert!(feedback.waits_in_vain(Lsn(9), soon));
+        assert!(!feedback.waits_in_vain(Lsn(9), soon + Duration::from_secs(2)));
+        assert!(!feedback.waits_in_vain(Lsn(10), soon + Duration::from_secs(2)));
+        feedback.confirm(Lsn(9));
+        assert!(!feedback.waits_in_vain(Lsn(9), soon) && !feedback.waits_in_vain(Lsn(9), soon));
     }
 
     #[test]

@@ -118,6 +118,9 @@ impl Stream {
             Replication::Keepalive { wal_end, reply } => {
                 feedback.receive(wal_end);
                 self.intake.keepalive(wal_end);
+                if reply && feedback.waits_in_vain(wal_end, Instant::now()) {
+                    return Err(Failure::Lost("the server is shutting down".to_owned()));
+                }
                 Ok(reply)
             }
         }

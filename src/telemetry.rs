@@ -83,7 +83,9 @@ metrics! {
     replication_interruptions: Counter = "rowcast_replication_interruptions_total", Counter::default();
     /// Whether the replication stream is live (1) or not (0).
     replication_live: Gauge = "rowcast_replication_live", Gauge::default();
-    /// WAL position handed over to subscribers and confirmed to the slot, in bytes.
+    /// WAL position up to which everything is in the outboxes, in bytes.
+    delivered_lsn: Gauge = "rowcast_delivered_lsn_bytes", Gauge::default();
+    /// WAL position confirmed to the slot, in bytes: everything committed before it has left the replay window.
     confirmed_lsn: Gauge = "rowcast_confirmed_lsn_bytes", Gauge::default();
     /// Seconds between a transaction's commit and its hand-over to the outboxes.
     commit_to_outbox: Histogram = "rowcast_commit_to_outbox_seconds", seconds();

@@ -5,6 +5,9 @@ use serde_json::json;
 use super::{ROWS, Writer, inserts, numbers, ready, service};
 use crate::support::{Client, Database, Process, Version, eventually, process, server};
 
+/// What has been delivered is confirmed at once.
+const NO_WINDOW: &[(&str, &str)] = &[("ROWCAST_RESUME_WINDOW", "0s")];
+
 async fn connect(server: &Process) -> Client {
     let url = format!("http://{}", server.address);
     let client = Client::try_connect_to(&url, Version::V2, &service()).await;
@@ -16,7 +19,7 @@ async fn what_was_committed_while_it_was_dead_comes_out_of_the_slot() {
     let db = Database::new().await;
     db.execute(ROWS).await;
     let slot = format!("rowcast_{}", db.name);
-    let first = Process::serve(&db.settings, &slot, &[]).await;
+    let first = Process::serve(&db.settings, &slot, NO_WINDOW).await;
     let mut client = connect(&first).await;
     client.subscribe("n", inserts()).await;
     let writer = Writer::start(&db.settings, 0);
@@ -41,7 +44,7 @@ async fn what_was_committed_while_it_was_dead_comes_out_of_the_slot() {
     let held: u64 = held.parse().expect("a number");
     assert!(held >= 20, "{held}");
 
-    let second = Process::serve(&db.settings, &slot, &[]).await;
+    let second = Process::serve(&db.settings, &slot, NO_WINDOW).await;
     ready(second.address).await;
     server::passed(second.address, &db).await;
     let came = server::metric(second.address, "rowcast_changes_total").await;
@@ -84,7 +87,7 @@ async fn sigterm_ends_it_cleanly() {
     let db = Database::new().await;
     db.execute(ROWS).await;
     let slot = format!("rowcast_{}", db.name);
-    let server = Process::serve(&db.settings, &slot, &[]).await;
+    let server = Process::serve(&db.settings, &slot, NO_WINDOW).await;
     let mut client = connect(&server).await;
     client.subscribe("n", inserts()).await;
     db.execute("insert into n select generate_series(1, 100)").await;

@@ -130,7 +130,7 @@ pub async fn passed(address: SocketAddr, database: &Database) {
         .await;
     let target: u64 = target.parse().expect("a position");
     eventually("the server has passed the database's position", || async {
-        (metric(address, "rowcast_confirmed_lsn_bytes").await? >= target).then_some(())
+        (metric(address, "rowcast_delivered_lsn_bytes").await? >= target).then_some(())
     })
     .await;
 }

@@ -93,6 +93,8 @@ impl Pump {
         if lsn > self.position {
             self.position = lsn;
             self.place.reach(lsn);
+            let delivered = i64::try_from(lsn.0).unwrap_or(i64::MAX);
+            self.parts.metrics.delivered_lsn.set(delivered);
             self.retain();
         }
     }

@@ -52,6 +52,7 @@ fn listen(rooms: &Rooms, outbox: &Outbox) -> Member {
         key: "key".into(),
         reply: None,
         replayed: None,
+        returns: None,
     };
     let member = rooms.enter(name, entry);
     member.open();
@@ -72,7 +73,14 @@ impl Rig {
         };
         let pool = Pool::new(&connect, &options).expect("a pool");
         let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
-        let rooms = Rooms::start(Arc::clone(&metrics), &shutdown);
+        let rooms = Rooms::start(
+            crate::room::Keeps {
+                age: Duration::from_secs(60),
+                bytes: 1 << 20,
+            },
+            Arc::clone(&metrics),
+            &shutdown,
+        );
         let settings = Settings {
             publication: "supabase_realtime".to_owned(),
             catalog_refresh: Duration::from_secs(3600),

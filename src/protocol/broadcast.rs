@@ -74,6 +74,30 @@ impl Content {
         }
     }
 
+    /// The same, with a place in the room (text that needs no escaping) in the metadata, where there is room for it.
+    pub fn with_cursor(&self, cursor: &str) -> Self {
+        let member = format!("\"cursor\":\"{cursor}\"");
+        let into = |meta: &Option<Box<str>>| -> Box<str> {
+            let before = meta.as_deref().and_then(|meta| meta.trim().strip_suffix('}'));
+            match before {
+                Some(before) if before.trim_end() != "{" => format!("{before},{member}}}").into(),
+                _ => format!("{{{member}}}").into(),
+            }
+        };
+        let mut content = self.clone();
+        match &mut content {
+            Self::Json { meta, .. } | Self::Binary { meta, .. } => *meta = Some(into(meta)),
+            // One that brings metadata of its own keeps them.
+            Self::Envelope(text) if !text.contains("\"meta\"") => {
+                *text = into(&Some(text.clone()))
+                    .replace(&member, &format!("\"meta\":{{{member}}}"))
+                    .into();
+            }
+            Self::Envelope(_) => {}
+        }
+        content
+    }
+
     /// The frame for everybody with this serialiser; `None` if it has none for this.
     pub fn encode(&self, version: Version, topic: &str) -> Option<Encoded> {
         if version == Version::V2

@@ -1,10 +1,12 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use slab::Slab;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::frames::Frames;
+use super::past::{Missed, Origin, Past, Since, Store};
 use super::seat::{Said, Seat};
 use super::telling::{Teller, interval};
 use super::{Hears, RoomName};
@@ -12,11 +14,13 @@ use crate::hub::{Frame, Lane};
 use crate::presence::{MemberId, Payload, Presence};
 use crate::protocol::{self, Broadcast};
 
-/// One room. It begins with its first member and is closed for good when the last one leaves.
+/// One room. It begins with its first member, or with the first thing that the database says there, and is closed for good when
+/// nobody is there or expected.
 #[derive(Debug)]
 pub(super) struct Room {
     name: RoomName,
     teller: Teller,
+    keeping: mpsc::UnboundedSender<Weak<Room>>,
     members: Mutex<Members>,
 }
 
@@ -25,6 +29,9 @@ struct Members {
     seats: Slab<Seat>,
     next: u64,
     presence: Presence,
+    past: Past,
+    /// Its past will be looked at.
+    looked_after: bool,
     told: Option<Instant>,
     /// Somebody will call [`Room::due`].
     waiting: bool,
@@ -36,16 +43,23 @@ struct Members {
 pub(super) struct Closed(pub(super) Seat);
 
 impl Room {
-    pub(super) fn new(name: RoomName, teller: Teller) -> Self {
-        teller.metrics.rooms.inc();
+    pub(super) fn new(
+        name: RoomName,
+        teller: Teller,
+        store: Arc<Store>,
+        keeping: mpsc::UnboundedSender<Weak<Room>>,
+    ) -> Self {
         Self {
             name,
             teller,
+            keeping,
             members: Mutex::new(Members {
                 // Most rooms of most servers have few members, and many have one.
                 seats: Slab::with_capacity(1),
                 next: 0,
                 presence: Presence::default(),
+                past: Past::new(store),
+                looked_after: false,
                 told: None,
                 waiting: false,
                 closed: false,
@@ -57,30 +71,82 @@ impl Room {
         &self.name
     }
 
-    pub(super) fn enter(&self, mut seat: Seat) -> Result<usize, Closed> {
+    pub(super) fn enter(&self, mut seat: Seat) -> Result<(usize, Option<Missed>), Closed> {
         let mut members = self.lock();
         if members.closed {
             return Err(Closed(seat));
         }
         seat.id = MemberId(members.next);
         members.next += 1;
+        let missed = self.resume(&mut members, &mut seat);
         seat.show(&self.name.topic, || members.presence.state());
-        Ok(members.seats.insert(seat))
+        if members.seats.is_empty() {
+            self.teller.metrics.rooms.inc();
+        }
+        Ok((members.seats.insert(seat), missed))
     }
 
-    /// Gives a seat up. Returns whether it was the last one, and the room is closed.
+    /// Gives somebody who comes back what was said meanwhile.
+    fn resume(&self, members: &mut Members, seat: &mut Seat) -> Option<Missed> {
+        let returns = seat.returns?;
+        members.past.enter();
+        let since = returns.since?;
+        let (said, missed) = members.past.behind(&since, returns.who.filter(|_| !seat.own));
+        let instance = members.past.instance();
+        for (number, broadcast) in said {
+            let place = Since {
+                instance,
+                number,
+                stream: None,
+            };
+            let content = broadcast.content.with_cursor(&place.to_string());
+            let frame = content.encode(seat.version, &self.name.topic).map(Frame::from);
+            seat.say_again(broadcast.id, frame, number);
+        }
+        missed
+    }
+
+    /// Gives a seat up. Returns whether the room is closed.
     pub(super) fn leave(self: &Arc<Self>, at: usize) -> bool {
         let mut members = self.lock();
         let Some(seat) = members.seats.try_remove(at) else {
             return false;
         };
         self.change_presence(&mut members, |presence| presence.untrack(seat.id));
+        if seat.returns.is_some() {
+            members.past.leave(Instant::now());
+            self.look_after(&mut members);
+        }
         if !members.seats.is_empty() {
             return false;
         }
-        members.closed = true;
         self.teller.metrics.rooms.dec();
-        true
+        members.closed = members.past.is_over();
+        members.closed
+    }
+
+    /// Has [`Room::expire`] called while there is something to forget.
+    fn look_after(self: &Arc<Self>, members: &mut Members) {
+        if !std::mem::replace(&mut members.looked_after, true) {
+            // Whoever listens is gone only once the server stops.
+            let _ = self.keeping.send(Arc::downgrade(self));
+        }
+    }
+
+    /// Forgets what is too old: when to look again, and whether the room has been closed.
+    pub(super) fn expire(&self, now: Instant) -> (Option<Instant>, bool) {
+        let mut members = self.lock();
+        let due = members.past.expire(now);
+        members.looked_after = due.is_some();
+        if members.seats.is_empty() && members.past.is_over() {
+            members.closed = true;
+        }
+        (due, members.closed)
+    }
+
+    /// The number of the last broadcast.
+    pub(super) fn number(&self) -> u64 {
+        self.lock().past.number()
     }
 
     pub(super) fn open(&self, at: usize) {
@@ -108,16 +174,47 @@ impl Room {
     }
 
     /// Says a broadcast to everybody, and to the seat that it is from only if that gets its own.
-    pub(super) fn publish(&self, broadcast: &Broadcast, from: Option<usize>) -> usize {
+    pub(super) fn publish(
+        self: &Arc<Self>,
+        broadcast: &Broadcast,
+        from: Option<usize>,
+        origin: Origin,
+    ) -> usize {
+        self.say(self.lock(), broadcast, from, origin)
+    }
+
+    /// As [`Room::publish`], from outside; `None` if the room has been closed.
+    pub(super) fn publish_unless_closed(
+        self: &Arc<Self>,
+        broadcast: &Broadcast,
+        origin: Origin,
+    ) -> Option<usize> {
+        let members = self.lock();
+        (!members.closed).then(|| self.say(members, broadcast, None, origin))
+    }
+
+    fn say(
+        self: &Arc<Self>,
+        mut members: MutexGuard<'_, Members>,
+        broadcast: &Broadcast,
+        from: Option<usize>,
+        mut origin: Origin,
+    ) -> usize {
+        if let (Some(seat), Origin::Client(who)) = (from.and_then(|at| members.seats.get(at)), &mut origin) {
+            *who = seat.returns.and_then(|returns| returns.who);
+        }
+        let number = members.past.note(broadcast, origin, Instant::now());
+        if members.past.is_kept() {
+            self.look_after(&mut members);
+        }
         let encode = |version| broadcast.content.encode(version, &self.name.topic);
         let mut frames = Frames::new(|version| encode(version).map(Frame::from));
         let (mut sent, mut kept, mut dropped) = (0, 0, 0);
-        let mut members = self.lock();
         for (at, seat) in &mut members.seats {
-            if from == Some(at) && !seat.own {
+            if (from == Some(at) && !seat.own) || !seat.awaits(origin) {
                 continue;
             }
-            match seat.say(broadcast.id, |version| frames.get(version)) {
+            match seat.say((broadcast.id, number), |version| frames.get(version)) {
                 Said::Sent => sent += 1,
                 Said::Kept => kept += 1,
                 Said::KeptInsteadOf(gone) => {

@@ -9,6 +9,7 @@
 
 mod frames;
 mod members;
+mod past;
 mod registry;
 mod seat;
 mod telling;
@@ -26,7 +27,10 @@ use crate::protocol::{Broadcast, Ref, Version};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
 
+pub use past::{InvalidPlace, Keeps, Missed, Origin, Since};
+
 use members::Room;
+use past::Store;
 use registry::Registry;
 use seat::Seat;
 
@@ -70,6 +74,17 @@ pub struct Entry {
     /// What is said before [`Member::open`] is kept for it, instead of passed over until the reply is out; what was
     /// replayed to it is not said again. See [`Member::replayed`] for what is read once it is in.
     pub replayed: Option<Vec<Uuid>>,
+    /// It can come back, and what is said is kept for it from now on.
+    pub returns: Option<Return>,
+}
+
+/// Somebody who can come back.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Return {
+    /// By what it is known again, if by anything: so it does not get what it said itself.
+    pub who: Option<u64>,
+    /// Where it was. What was said since goes out first, before what is new.
+    pub since: Option<Since>,
 }
 
 /// All rooms of a server. Cheap to clone.
@@ -83,6 +98,7 @@ pub struct Member {
     room: Arc<Room>,
     /// Where in the room it sits, for as long as this lives.
     at: usize,
+    missed: Option<Missed>,
 }
 
 /// Whether a `track` came to anything.
@@ -94,30 +110,39 @@ pub enum TrackError {
 }
 
 impl Rooms {
-    /// No rooms yet. Starts the task that tells large rooms what changed; to be called in a runtime.
-    pub fn start(metrics: Arc<Metrics>, shutdown: &Shutdown) -> Self {
-        Self(Arc::new(Registry::new(telling::start(metrics, shutdown))))
+    /// No rooms yet. Starts the tasks that tell large rooms what changed and forget what was said; to be called in a runtime.
+    pub fn start(keeps: Keeps, metrics: Arc<Metrics>, shutdown: &Shutdown) -> Self {
+        let store = Arc::new(Store::new(keeps, Arc::clone(&metrics)));
+        let registry = Arc::new(Registry::new(telling::start(metrics, shutdown), store));
+        let (forgetting, stopping) = (Arc::clone(&registry), shutdown.clone());
+        shutdown.spawn("rooms", async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = forgetting.forget_the_past() => {}
+            }
+        });
+        Self(registry)
+    }
+
+    /// By which this run of the server is told from others in [`Since`].
+    pub fn instance(&self) -> u64 {
+        self.0.instance()
     }
 
     /// Lets somebody in. Without a reply to wait for it gets the state of presence right away.
     pub fn enter(&self, name: RoomName, entry: Entry) -> Member {
-        let (room, at) = self.0.enter(&name, Seat::new(entry));
+        let (room, at, missed) = self.0.enter(&name, Seat::new(entry));
         Member {
             rooms: Arc::clone(&self.0),
             room,
             at,
+            missed,
         }
     }
 
     /// Says something to everybody in a room, from outside. Returns to how many.
-    pub fn publish(&self, name: &RoomName, broadcast: &Broadcast) -> usize {
-        match self.0.find(name) {
-            Some(room) => room.publish(broadcast, None),
-            None => {
-                self.0.count_unheard();
-                0
-            }
-        }
+    pub fn publish(&self, name: &RoomName, broadcast: &Broadcast, origin: Origin) -> usize {
+        self.0.publish(name, broadcast, origin)
     }
 
     /// The lanes of those in a room whose outboxes are filling up, so that whoever says much can wait for them.
@@ -138,9 +163,19 @@ impl Member {
         self.room.replayed(self.at, rows);
     }
 
+    /// Why it does not get all that was said since it was there.
+    pub fn missed(&self) -> Option<Missed> {
+        self.missed
+    }
+
+    /// The number of the last broadcast that is in its outbox, or was not for it.
+    pub fn place(&self) -> u64 {
+        self.room.number()
+    }
+
     /// Says something to everybody who is in the room by now, to itself only with [`Entry::own`]. Returns to how many.
     pub fn publish(&self, broadcast: &Broadcast) -> usize {
-        self.room.publish(broadcast, Some(self.at))
+        self.room.publish(broadcast, Some(self.at), Origin::Client(None))
     }
 
     /// It is present with this payload, also if it was with another. It gets changes from now on, and the state if it

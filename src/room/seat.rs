@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Entry, Hears};
-use crate::hub::{Frame, HeldFrame, Lane};
+use super::{Entry, Hears, Origin, Return};
+use crate::hub::{At, Frame, HeldFrame, Lane};
 use crate::presence::MemberId;
 use crate::protocol::{self, Ref, Version};
 
@@ -21,6 +21,7 @@ pub(super) struct Seat {
     pub(super) hears: Hears,
     pub(super) own: bool,
     pub(super) key: Arc<str>,
+    pub(super) returns: Option<Return>,
     lane: Lane,
     join_ref: Option<Ref>,
     gate: Gate,
@@ -42,8 +43,18 @@ enum Gate {
 
 #[derive(Debug, Default)]
 struct Kept {
-    frames: VecDeque<(Option<Uuid>, Frame)>,
+    /// What was said before it came back; bounded by what rooms keep.
+    again: Vec<Message>,
+    frames: VecDeque<Message>,
     bytes: usize,
+}
+
+/// A broadcast for a member.
+#[derive(Debug)]
+struct Message {
+    id: Option<Uuid>,
+    number: u64,
+    frame: Frame,
 }
 
 /// How far a member is with the state of presence.
@@ -77,10 +88,11 @@ impl Seat {
     }
 
     pub(super) fn new(entry: Entry) -> Self {
-        let gate = match (entry.reply, &entry.replayed) {
+        let past = entry.replayed.is_some() || entry.returns.is_some_and(|returns| returns.since.is_some());
+        let gate = match (entry.reply, past) {
             (None, _) => Gate::Open,
-            (Some(reply), None) => Gate::Held(reply),
-            (Some(_), Some(_)) => Gate::Kept(Box::default()),
+            (Some(reply), false) => Gate::Held(reply),
+            (Some(_), true) => Gate::Kept(Box::default()),
         };
         let state = match gate {
             Gate::Open => StateOfPresence::Due,
@@ -92,6 +104,7 @@ impl Seat {
             hears: entry.hears,
             own: entry.own,
             key: entry.key,
+            returns: entry.returns,
             lane: entry.lane,
             join_ref: entry.join_ref,
             gate,
@@ -104,7 +117,7 @@ impl Seat {
     /// Says a broadcast, whose frame is asked for only if it is for this member.
     pub(super) fn say<'a>(
         &mut self,
-        id: Option<Uuid>,
+        (id, number): (Option<Uuid>, u64),
         frame: impl FnOnce(Version) -> Option<&'a Frame>,
     ) -> Said {
         if !self.hears.broadcasts || id.is_some_and(|id| self.replayed.contains(&id)) || self.is_held() {
@@ -118,12 +131,37 @@ impl Seat {
                 **kept = Kept::default();
                 Said::Not
             }
-            Gate::Kept(kept) => match kept.push(id, frame.clone()) {
-                0 => Said::Kept,
-                gone => Said::KeptInsteadOf(gone),
-            },
-            Gate::Open | Gate::Held(_) => self.put(frame.clone()),
+            Gate::Kept(kept) => {
+                let frame = frame.clone();
+                match kept.push(Message { id, number, frame }) {
+                    0 => Said::Kept,
+                    gone => Said::KeptInsteadOf(gone),
+                }
+            }
+            Gate::Open | Gate::Held(_) => self.put_at(frame.clone(), number),
         }
+    }
+
+    /// Says what was said before it came back, in front of everything else.
+    pub(super) fn say_again(&mut self, id: Option<Uuid>, frame: Option<Frame>, number: u64) {
+        let Some(frame) = frame.filter(|_| self.hears.broadcasts) else {
+            return;
+        };
+        match &mut self.gate {
+            Gate::Kept(kept) => kept.again.push(Message { id, number, frame }),
+            Gate::Open | Gate::Held(_) => drop(self.put_at(frame, number)),
+        }
+    }
+
+    /// Whether it wants something of this origin: what another run of the server may have said only if it was with that one.
+    pub(super) fn awaits(&self, origin: Origin) -> bool {
+        let Origin::Stream { commit, again: true } = origin else {
+            return true;
+        };
+        let since = self.returns.and_then(|returns| returns.since);
+        since
+            .and_then(|since| since.stream)
+            .is_some_and(|stream| commit > stream.position.commit)
     }
 
     /// Tells a diff of presence, unless the state is to come first.
@@ -147,8 +185,8 @@ impl Seat {
             return 0;
         };
         let mut sent = 0;
-        for (id, frame) in kept.frames {
-            if !id.is_some_and(|id| self.replayed.contains(&id)) && self.put(frame) == Said::Sent {
+        for Message { id, number, frame } in kept.again.into_iter().chain(kept.frames) {
+            if !id.is_some_and(|id| self.replayed.contains(&id)) && self.put_at(frame, number) == Said::Sent {
                 sent += 1;
             }
         }
@@ -207,6 +245,13 @@ impl Seat {
         !sent
     }
 
+    fn put_at(&self, frame: Frame, number: u64) -> Said {
+        match self.lane.push_at(frame, At::Room(number)) {
+            Ok(()) => Said::Sent,
+            Err(_) => Said::Not,
+        }
+    }
+
     fn put(&self, frame: Frame) -> Said {
         // A full or closed outbox has told its owner; nobody else is concerned.
         match self.lane.push(frame) {
@@ -218,15 +263,15 @@ impl Seat {
 
 impl Kept {
     /// Returns how many older ones made room.
-    fn push(&mut self, id: Option<Uuid>, frame: Frame) -> u64 {
-        self.bytes += frame.len();
-        self.frames.push_back((id, frame));
+    fn push(&mut self, message: Message) -> u64 {
+        self.bytes += message.frame.len();
+        self.frames.push_back(message);
         let mut gone = 0;
         while self.frames.len() > KEPT_FRAMES || (self.bytes > KEPT_BYTES && self.frames.len() > 1) {
-            let Some((_, oldest)) = self.frames.pop_front() else {
+            let Some(oldest) = self.frames.pop_front() else {
                 break;
             };
-            self.bytes -= oldest.len();
+            self.bytes -= oldest.frame.len();
             gone += 1;
         }
         gone

@@ -3,6 +3,7 @@
 mod crowd;
 mod gates;
 mod presences;
+mod returns;
 mod sayings;
 
 use std::collections::HashMap;
@@ -28,9 +29,15 @@ struct House {
 
 impl House {
     fn new() -> Self {
+        Self::keeping(Duration::from_secs(60))
+    }
+
+    /// What is said is kept for this time, and a megabyte of it.
+    fn keeping(age: Duration) -> Self {
         let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
+        let keeps = Keeps { age, bytes: 1 << 20 };
         Self {
-            rooms: Rooms::start(Arc::clone(&metrics), &shutdown),
+            rooms: Rooms::start(keeps, Arc::clone(&metrics), &shutdown),
             metrics,
             shutdown,
         }
@@ -80,6 +87,7 @@ fn entry(outbox: &Outbox, key: &str) -> Entry {
         key: key.into(),
         reply: None,
         replayed: None,
+        returns: None,
     }
 }
 

@@ -82,7 +82,7 @@ async fn serve(
         Pool::new(&connect, &settings::messages_pool(&config))?,
         config.limits.outbox_bytes / 2,
     );
-    let rooms = Rooms::start(Arc::clone(&metrics), shutdown);
+    let rooms = Rooms::start(settings::rooms(&config), Arc::clone(&metrics), shutdown);
     let services = Services {
         tokens: Arc::new(Verifier::new(settings::auth(&config))?),
         channels: Arc::new(Channels::new(feed.clone(), messages)),

@@ -12,6 +12,7 @@ use crate::policy;
 use crate::policy_files::Directory;
 use crate::postgres::{ConnectSettings, InstallOptions, PoolOptions, Session, SslMode};
 use crate::replication::{self, SlotSettings};
+use crate::room;
 use crate::session::Limits;
 use crate::transport;
 
@@ -155,6 +156,14 @@ pub(super) fn feed(config: &Config) -> feed::Settings {
             config::UnjudgedDeletes::Key => feed::UnjudgedDeletes::Key,
             config::UnjudgedDeletes::Deny => feed::UnjudgedDeletes::Deny,
         },
+    }
+}
+
+/// What rooms keep of what was said.
+pub(super) fn rooms(config: &Config) -> room::Keeps {
+    room::Keeps {
+        age: config.resume.window,
+        bytes: config.resume.broadcasts_bytes,
     }
 }
 

@@ -80,6 +80,7 @@ impl Session {
             key: key.unwrap_or_else(|| (self.context.presence_key)()),
             reply: Some(reply.clone()),
             replayed: keep.then(Vec::new),
+            returns: None,
         };
         let name = RoomName {
             topic: Arc::clone(topic),

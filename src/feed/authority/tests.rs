@@ -135,7 +135,14 @@ impl Rig {
             pool(2),
             engine,
             Outlets {
-                rooms: Rooms::start(Arc::clone(&metrics), &shutdown),
+                rooms: Rooms::start(
+                    crate::room::Keeps {
+                        age: Duration::from_secs(60),
+                        bytes: 1 << 20,
+                    },
+                    Arc::clone(&metrics),
+                    &shutdown,
+                ),
                 stream: states,
                 wal_budget: watch::channel(u64::MAX).1,
             },

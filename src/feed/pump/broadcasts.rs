@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use super::Pump;
-use crate::change::Change;
+use crate::change::{Change, Lsn, Transaction};
 use crate::hub::Lane;
 use crate::messages::{Message, message};
-use crate::room::RoomName;
+use crate::room::{Origin, RoomName};
 use crate::topic;
 
 /// Broadcasts that are said in one go, and bytes of their rows: then those who read are waited for.
@@ -17,6 +17,7 @@ const MOST_BYTES: usize = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Broadcasts<'a> {
     xid: u32,
+    commit: Lsn,
     rows: Vec<(usize, &'a Change)>,
     bytes: usize,
     said: usize,
@@ -25,9 +26,10 @@ pub(super) struct Broadcasts<'a> {
 
 impl<'a> Broadcasts<'a> {
     /// None yet, of this transaction.
-    pub(super) fn of(xid: u32) -> Self {
+    pub(super) fn of(transaction: &Transaction) -> Self {
         Self {
-            xid,
+            xid: transaction.xid,
+            commit: transaction.end_lsn,
             rows: Vec::new(),
             bytes: 0,
             said: 0,
@@ -68,7 +70,11 @@ impl<'a> Broadcasts<'a> {
                 private,
             };
             pump.writers.note(self.xid);
-            pump.parts.rooms.publish(&room, &broadcast);
+            let origin = Origin::Stream {
+                commit: self.commit,
+                again: self.commit <= pump.parts.said,
+            };
+            pump.parts.rooms.publish(&room, &broadcast, origin);
             self.rooms.insert(room);
         }
     }

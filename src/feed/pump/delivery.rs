@@ -49,7 +49,7 @@ impl Pump {
             known: Vec::new(),
             works: Vec::new(),
         };
-        let mut broadcasts = Broadcasts::of(transaction.xid);
+        let mut broadcasts = Broadcasts::of(transaction);
         let mut taken = 0;
         for change in changes {
             if !recipients.repeat() && self.snapshot.messages.contains(&change.table) {

@@ -67,7 +67,14 @@ async fn pump() -> (Pump, Connection) {
         settings,
         keeper: Arc::new(keeper.expect("a catalog")),
         engine,
-        rooms: Rooms::start(Arc::clone(&metrics), &Shutdown::new()),
+        rooms: Rooms::start(
+            crate::room::Keeps {
+                age: Duration::from_secs(60),
+                bytes: 1 << 20,
+            },
+            Arc::clone(&metrics),
+            &Shutdown::new(),
+        ),
         sampling: None,
         pool,
         metrics,

@@ -23,7 +23,11 @@ async fn before_the_reply_it_is_passed_over() {
     let house = House::new();
     let (reply, outbox) = (reply(), outbox());
     let member = house.enter("realtime:a", held(&reply, &outbox));
-    let say = |event| house.rooms.publish(&name("realtime:a"), &said(event));
+    let say = |event| {
+        house
+            .rooms
+            .publish(&name("realtime:a"), &said(event), Origin::Client(None))
+    };
     assert_eq!(say("early"), 0);
     assert!(reply.send(&outbox));
     assert_eq!(say("before the session knows"), 1);
@@ -65,7 +69,11 @@ async fn what_is_kept_comes_behind_what_was_replayed_and_not_again() {
             ..kept(&reply, &outbox, &[1])
         },
     );
-    let publish = |broadcast| house.rooms.publish(&name("realtime:a"), &broadcast);
+    let publish = |broadcast| {
+        house
+            .rooms
+            .publish(&name("realtime:a"), &broadcast, Origin::Client(None))
+    };
     assert_eq!(publish(row("one", 1)), 0);
     assert_eq!(publish(row("two", 2)), 1);
     assert_eq!(publish(said("three")), 1);
@@ -104,7 +112,12 @@ async fn of_too_much_the_newest_is_kept() {
         let member = house.enter("realtime:a", kept(&reply, &outbox, &[]));
         let before = house.metrics.broadcasts_dropped.get();
         for event in &events {
-            assert_eq!(house.rooms.publish(&name("realtime:a"), &said(event)), 1);
+            assert_eq!(
+                house
+                    .rooms
+                    .publish(&name("realtime:a"), &said(event), Origin::Client(None)),
+                1
+            );
         }
         assert_eq!(house.metrics.broadcasts_dropped.get() - before, gone as u64);
         reply.send(&outbox);
@@ -118,7 +131,9 @@ async fn what_it_may_not_hear_any_more_is_not_kept_for_it() {
     let house = House::new();
     let (reply, outbox) = (reply(), outbox());
     let member = house.enter("realtime:a", kept(&reply, &outbox, &[]));
-    house.rooms.publish(&name("realtime:a"), &said("secret"));
+    house
+        .rooms
+        .publish(&name("realtime:a"), &said("secret"), Origin::Client(None));
     member.hear(Hears {
         broadcasts: false,
         presence: true,
@@ -143,7 +158,9 @@ async fn nothing_comes_before_the_reply_and_nothing_is_missing_after_it() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for nth in 0..50 {
-                    house.rooms.publish(&name("realtime:a"), &said(&nth.to_string()));
+                    house
+                        .rooms
+                        .publish(&name("realtime:a"), &said(&nth.to_string()), Origin::Client(None));
                 }
             });
             std::thread::yield_now();

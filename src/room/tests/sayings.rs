@@ -17,7 +17,12 @@ async fn others_hear_it_and_the_sender_only_if_it_asked_to() {
     let elsewhere = house.enter("realtime:b", entry(&boxes[2], "2"));
     assert_eq!(quiet.publish(&said("one")), 2);
     assert_eq!(echo.publish(&said("two")), 3);
-    assert_eq!(house.rooms.publish(&name("realtime:a"), &said("three")), 3);
+    assert_eq!(
+        house
+            .rooms
+            .publish(&name("realtime:a"), &said("three"), Origin::Client(None)),
+        3
+    );
     assert_eq!(heard(&boxes[0]), ["one", "two", "two", "three", "three"]);
     assert_eq!(
         texts(&boxes[1])[1],
@@ -43,14 +48,24 @@ async fn public_and_private_are_different_rooms() {
         house.rooms.enter(private.clone(), entry(&closed, "1")),
     ];
     assert_eq!(house.metrics.rooms.get(), 2);
-    assert_eq!(house.rooms.publish(&private, &said("secret")), 1);
+    assert_eq!(
+        house
+            .rooms
+            .publish(&private, &said("secret"), Origin::Client(None)),
+        1
+    );
     assert_eq!(members[0].publish(&said("alone")), 0);
     assert_eq!(
         (heard(&open), heard(&closed)),
         (Vec::new(), vec!["secret".to_owned()])
     );
     drop(members);
-    assert_eq!(house.rooms.publish(&private, &said("to nobody")), 0);
+    assert_eq!(
+        house
+            .rooms
+            .publish(&private, &said("to nobody"), Origin::Client(None)),
+        0
+    );
     house.close().await;
 }
 
@@ -84,9 +99,11 @@ async fn each_serialiser_gets_its_own_frame_and_shares_its_bytes() {
         },
     );
     let publish = |content| {
-        house
-            .rooms
-            .publish(&name("realtime:a"), &Broadcast { content, id: None })
+        house.rooms.publish(
+            &name("realtime:a"),
+            &Broadcast { content, id: None },
+            Origin::Client(None),
+        )
     };
     assert_eq!(publish(json), 4);
     assert_eq!(publish(bytes), 2, "version 1 has no frame for bytes");
@@ -131,9 +148,19 @@ async fn who_may_not_hear_or_is_gone_is_passed_over() {
     ];
     gone.close();
     lane.end();
-    assert_eq!(house.rooms.publish(&name("realtime:a"), &said("one")), 0);
+    assert_eq!(
+        house
+            .rooms
+            .publish(&name("realtime:a"), &said("one"), Origin::Client(None)),
+        0
+    );
     members[0].hear(ALL);
-    assert_eq!(house.rooms.publish(&name("realtime:a"), &said("two")), 1);
+    assert_eq!(
+        house
+            .rooms
+            .publish(&name("realtime:a"), &said("two"), Origin::Client(None)),
+        1
+    );
     assert_eq!(heard(&deaf), ["two"]);
     assert_eq!(frames(&ended), []);
 }
@@ -189,11 +216,15 @@ async fn rooms_come_and_go_under_those_who_speak() {
                     );
                     member.track(&payload(&json!({ "nth": nth }))).unwrap();
                     assert!(member.publish(&said("mine")) > 0);
-                    house.rooms.publish(&name("realtime:a"), &said("from outside"));
+                    house
+                        .rooms
+                        .publish(&name("realtime:a"), &said("from outside"), Origin::Client(None));
                     assert!(heard(&own).contains(&"mine".to_owned()));
                     drop(member);
                     frames(&own);
-                    house.rooms.publish(&name(topic), &said("to those who stay"));
+                    house
+                        .rooms
+                        .publish(&name(topic), &said("to those who stay"), Origin::Client(None));
                     assert_eq!(frames(&own), []);
                 }
             });
@@ -210,11 +241,16 @@ async fn who_comes_while_the_last_one_leaves_is_in_the_next_room() {
     let house = House::new();
     let registry = &house.rooms.0;
     let (first, second) = (outbox(), outbox());
-    let (closing, at) = registry.enter(&name("realtime:a"), Seat::new(entry(&first, "a")));
+    let (closing, at, _) = registry.enter(&name("realtime:a"), Seat::new(entry(&first, "a")));
     assert!(closing.leave(at), "the last one");
     let member = house.enter("realtime:a", entry(&second, "b"));
     registry.forget(&closing);
-    assert_eq!(house.rooms.publish(&name("realtime:a"), &said("here")), 1);
+    assert_eq!(
+        house
+            .rooms
+            .publish(&name("realtime:a"), &said("here"), Origin::Client(None)),
+        1
+    );
     assert_eq!(
         (heard(&second), frames(&first)),
         (vec!["here".to_owned()], vec![])

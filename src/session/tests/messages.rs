@@ -51,6 +51,7 @@ fn neighbour(client: &Client, private: bool, version: Version) -> (Member, Outbo
         key: "neighbour".into(),
         reply: None,
         replayed: None,
+        returns: None,
     };
     (client.rooms.enter(name, entry), outbox)
 }

@@ -64,7 +64,14 @@ impl Client {
         let rooms = {
             // Rooms tell what changed from a task; here nothing runs it, so that every test tells for itself.
             let _runtime = runtime.enter();
-            Rooms::start(Arc::clone(&metrics), &Shutdown::new())
+            Rooms::start(
+                crate::room::Keeps {
+                    age: Duration::from_secs(60),
+                    bytes: 1 << 20,
+                },
+                Arc::clone(&metrics),
+                &Shutdown::new(),
+            )
         };
         let streaming = Arc::new(AtomicBool::new(true));
         let flows = Arc::clone(&streaming);

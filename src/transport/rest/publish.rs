@@ -9,7 +9,7 @@ use crate::auth::{Claims, Scope};
 use crate::feed::{AuthorityError, Seeker};
 use crate::policy::Rights;
 use crate::protocol::Broadcast;
-use crate::room::RoomName;
+use crate::room::{Origin, RoomName};
 
 /// Who sends, as policies see it.
 pub(super) struct Sender {
@@ -73,7 +73,10 @@ pub(super) fn publish(server: &Server, topic: &str, private: bool, broadcast: &B
         topic: format!("realtime:{topic}").into(),
         private,
     };
-    let deliveries = server.context.rooms.publish(&room, broadcast);
+    let deliveries = server
+        .context
+        .rooms
+        .publish(&room, broadcast, Origin::Client(None));
     let events = (deliveries as u64).saturating_add(1);
     let bytes = broadcast.content.len() as u64;
     let traffic = &server.context.rates.traffic;

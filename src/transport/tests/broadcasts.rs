@@ -68,6 +68,7 @@ impl Server {
             key: "listener".into(),
             reply: None,
             replayed: None,
+            returns: None,
         };
         let member = self.rooms.enter(name, entry);
         member.open();

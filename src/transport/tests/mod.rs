@@ -182,7 +182,14 @@ impl Server {
             given_back,
         };
         let rights = Arc::new(FakeRights::default());
-        let rooms = Rooms::start(Arc::clone(&metrics), &shutdown);
+        let rooms = Rooms::start(
+            crate::room::Keeps {
+                age: Duration::from_secs(60),
+                bytes: 1 << 20,
+            },
+            Arc::clone(&metrics),
+            &shutdown,
+        );
         let channels: Arc<dyn ChannelRights> = Arc::clone(&rights) as _;
         let router = router(Services {
             tokens: Arc::new(FakeTokens),

@@ -107,6 +107,7 @@ fn listen(pump: &Pump, outbox: &Outbox) -> Member {
             key: "key".into(),
             reply: None,
             replayed: None,
+            returns: None,
         },
     );
     member.open();

@@ -1,0 +1,301 @@
+//! What was said lately in a room, for those who come back.
+//!
+//! Kept while somebody who can come back is there, or was a while ago; what the database said is kept in any case, since it
+//! comes again when the server was replaced. Broadcasts have numbers in their room; a server that is replaced counts anew.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::change::{Cursor, Lsn};
+use crate::protocol::Broadcast;
+use crate::telemetry::Metrics;
+
+/// Most broadcasts, and bytes of them, that one room keeps: no more than an outbox takes at once.
+const MOST: usize = 4_096;
+const MOST_BYTES: usize = 4 << 20;
+
+/// Bytes that one takes beside its text.
+const OVERHEAD: usize = 200;
+
+/// How much of the past rooms keep.
+#[derive(Clone, Copy, Debug)]
+pub struct Keeps {
+    /// Age at which broadcasts are forgotten; zero keeps none.
+    pub age: Duration,
+    /// Bytes of all rooms together.
+    pub bytes: usize,
+}
+
+/// Where somebody was in a room. Its text is opaque to clients: `<instance>-<number>`, in hexadecimal, and `@` and a cursor of
+/// the stream behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// Of which run of a server.
+    pub instance: u64,
+    /// The last broadcast that it heard there.
+    pub number: u64,
+    /// How far it was with what comes from the database, for another run.
+    pub stream: Option<Cursor>,
+}
+
+impl fmt::Display for Since {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{:x}", self.instance, self.number)?;
+        match &self.stream {
+            Some(cursor) => write!(f, "@{cursor}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The text is no place in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a cursor")]
+pub struct InvalidPlace;
+
+impl FromStr for Since {
+    type Err = InvalidPlace;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPlace> {
+        let (place, stream) = match text.split_once('@') {
+            Some((place, cursor)) => (place, Some(cursor.parse().map_err(|_| InvalidPlace)?)),
+            None => (text, None),
+        };
+        let (instance, number) = place.split_once('-').ok_or(InvalidPlace)?;
+        let hexadecimal = |text: &str| match text.starts_with('+') {
+            true => Err(InvalidPlace),
+            false => u64::from_str_radix(text, 16).map_err(|_| InvalidPlace),
+        };
+        Ok(Self {
+            instance: hexadecimal(instance)?,
+            number: hexadecimal(number)?,
+            stream,
+        })
+    }
+}
+
+/// Why not all that was said can be said again. `Display` is for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Missed {
+    /// The server was replaced.
+    #[error("the server was replaced, and what clients said meanwhile is not known")]
+    Instance,
+    /// It has been forgotten.
+    #[error("what was missed is older than the replay window")]
+    TooOld,
+}
+
+/// Where a broadcast comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Somebody said it now: this member of the room, if it can come back.
+    Client(Option<u64>),
+    /// The database: its transaction ends there.
+    Stream {
+        /// End of the transaction's commit record.
+        commit: Lsn,
+        /// Another run of a server may have said it.
+        again: bool,
+    },
+}
+
+/// What all rooms share.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) keeps: Keeps,
+    pub(super) instance: u64,
+    bytes: AtomicUsize,
+    metrics: Arc<Metrics>,
+}
+
+impl Store {
+    pub(super) fn new(keeps: Keeps, metrics: Arc<Metrics>) -> Self {
+        Self {
+            keeps,
+            instance: rand::random(),
+            bytes: AtomicUsize::new(0),
+            metrics,
+        }
+    }
+
+    fn add(&self, bytes: usize) -> usize {
+        let all = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.show(all);
+        all
+    }
+
+    fn subtract(&self, bytes: usize) {
+        let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.show(before.saturating_sub(bytes));
+    }
+
+    fn show(&self, bytes: usize) {
+        self.metrics
+            .kept_broadcast_bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+}
+
+/// The past of one room.
+#[derive(Debug)]
+pub(super) struct Past {
+    store: Arc<Store>,
+    /// Of the last broadcast.
+    number: u64,
+    /// Everything behind this one is kept.
+    floor: u64,
+    kept: VecDeque<Kept>,
+    bytes: usize,
+    /// Members who can come back.
+    returning: usize,
+    /// Until then somebody who has left can.
+    until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    number: u64,
+    at: Instant,
+    origin: Origin,
+    broadcast: Broadcast,
+    bytes: usize,
+}
+
+impl Past {
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        Self {
+            store,
+            number: 0,
+            floor: 0,
+            kept: VecDeque::new(),
+            bytes: 0,
+            returning: 0,
+            until: None,
+        }
+    }
+
+    /// The last broadcast of all.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Something is kept.
+    pub(super) fn is_kept(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
+    pub(super) fn instance(&self) -> u64 {
+        self.store.instance
+    }
+
+    /// Somebody is there who can come back.
+    pub(super) fn enter(&mut self) {
+        self.returning += 1;
+    }
+
+    /// It has left.
+    pub(super) fn leave(&mut self, now: Instant) {
+        self.returning -= 1;
+        self.until = Some(now + self.store.keeps.age);
+    }
+
+    /// Numbers a broadcast, and keeps it if somebody could come back for it.
+    pub(super) fn note(&mut self, broadcast: &Broadcast, origin: Origin, now: Instant) -> u64 {
+        self.number += 1;
+        let wanted = self.returning > 0
+            || self.until.is_some_and(|until| until > now)
+            || matches!(origin, Origin::Stream { .. });
+        if !wanted || self.store.keeps.age.is_zero() {
+            self.forget_all();
+            return self.number;
+        }
+        let bytes = OVERHEAD + broadcast.content.len();
+        self.kept.push_back(Kept {
+            number: self.number,
+            at: now,
+            origin,
+            broadcast: broadcast.clone(),
+            bytes,
+        });
+        self.bytes += bytes;
+        let mut all = self.store.add(bytes);
+        while !self.kept.is_empty()
+            && (self.kept.len() > MOST || self.bytes > MOST_BYTES || all > self.store.keeps.bytes)
+        {
+            all -= self.forget_first();
+        }
+        self.number
+    }
+
+    /// What came behind a place, but for what `who` said itself; and why that is not all.
+    pub(super) fn behind(
+        &self,
+        since: &Since,
+        who: Option<u64>,
+    ) -> (impl Iterator<Item = (u64, &Broadcast)>, Option<Missed>) {
+        let here = since.instance == self.store.instance;
+        let missed = if !here {
+            Some(Missed::Instance)
+        } else if since.number < self.floor {
+            Some(Missed::TooOld)
+        } else {
+            None
+        };
+        let own = move |kept: &Kept| who.is_some() && kept.origin == Origin::Client(who);
+        let (number, stream) = (since.number, since.stream);
+        let wanted = move |kept: &&Kept| match (here, kept.origin) {
+            (true, _) => kept.number > number && !own(kept),
+            (false, Origin::Stream { commit, .. }) => {
+                stream.is_some_and(|stream| commit > stream.position.commit)
+            }
+            (false, Origin::Client(_)) => false,
+        };
+        let kept = self.kept.iter().filter(wanted);
+        (kept.map(|kept| (kept.number, &kept.broadcast)), missed)
+    }
+
+    /// Forgets what is too old. When to look again; `None` if there is nothing to look for.
+    pub(super) fn expire(&mut self, now: Instant) -> Option<Instant> {
+        let age = self.store.keeps.age;
+        while self.kept.front().is_some_and(|first| first.at + age <= now) {
+            self.forget_first();
+        }
+        self.until = self.until.filter(|until| *until > now);
+        let first = self.kept.front().map(|first| first.at + age);
+        first.into_iter().chain(self.until).min()
+    }
+
+    /// Nothing is kept, and nobody is expected.
+    pub(super) fn is_over(&self) -> bool {
+        self.kept.is_empty() && self.until.is_none() && self.returning == 0
+    }
+
+    fn forget_first(&mut self) -> usize {
+        let Some(first) = self.kept.pop_front() else {
+            return 0;
+        };
+        self.floor = first.number;
+        self.bytes -= first.bytes;
+        self.store.subtract(first.bytes);
+        first.bytes
+    }
+
+    fn forget_all(&mut self) {
+        while !self.kept.is_empty() {
+            self.forget_first();
+        }
+        self.floor = self.number;
+    }
+}
+
+impl Drop for Past {
+    fn drop(&mut self) {
+        self.store.subtract(self.bytes);
+    }
+}

@@ -32,6 +32,7 @@ use crate::config::Config;
 use crate::messages::Messages;
 use crate::postgres::Pool;
 use crate::room::Rooms;
+use crate::session::Places;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
 use crate::transport::{self, Services};
@@ -87,6 +88,7 @@ async fn serve(
         tokens: Arc::new(Verifier::new(settings::auth(&config))?),
         channels: Arc::new(Channels::new(feed.clone(), messages)),
         rooms: rooms.clone(),
+        places: Places::new(config.resume.window, config.resume.places),
         rows: Arc::new(Rows::new(feed, states)),
         metrics: Arc::clone(&metrics),
         shutdown: shutdown.clone(),

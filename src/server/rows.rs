@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 use crate::auth::Claims;
-use crate::change::StreamState;
+use crate::change::{Cursor, StreamState};
 use crate::feed::{Feed, SubscribeError, SubscribeRequest, SubscriberId};
 use crate::hub::Frame;
 use crate::policy::listing::Listing;
@@ -54,6 +54,10 @@ impl RowFeed for Rows {
         if let Some(feed) = &*self.feed.borrow() {
             feed.unsubscribe(id);
         }
+    }
+
+    fn position(&self) -> Option<Cursor> {
+        self.feed.borrow().as_ref()?.position()
     }
 
     fn policies(&self) -> Pending<Result<Listing, SubscribeError>> {

@@ -250,6 +250,8 @@ pub(super) fn transport(config: &Config) -> transport::Settings {
             bytes: limits.outbox_bytes,
         },
         write_timeout: session.write_timeout,
+        acknowledge: config.resume.acknowledge,
+        window: config.resume.window,
         metrics_token: (!config.metrics.token.is_empty()).then(|| config.metrics.token.clone()),
         ..transport::Settings::default()
     }

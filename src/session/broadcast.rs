@@ -11,7 +11,7 @@ use super::{Effect, Now, Session};
 use crate::hub::{HeldFrame, Lane};
 use crate::protocol::errors::{Notice, PAYLOAD_SIZE_EXCEEDED, PersistError, PushError};
 use crate::protocol::{Broadcast, BroadcastPayload, ClientMessage, Content, JoinConfig, Payload, Status};
-use crate::room::{Entry, Hears, RoomName};
+use crate::room::{Entry, Hears, Return, RoomName};
 
 impl Session {
     /// `broadcast`.
@@ -57,7 +57,14 @@ impl Session {
 
     /// Takes the channel's place in its room. Until `reply` has been sent, nothing goes out to it; what is said
     /// meanwhile is kept if something of the past comes first.
-    pub(super) fn enter(&mut self, topic: &Arc<str>, config: &JoinConfig, reply: &HeldFrame, keep: bool) {
+    pub(super) fn enter(
+        &mut self,
+        topic: &Arc<str>,
+        config: &JoinConfig,
+        reply: &HeldFrame,
+        keep: bool,
+        returns: Option<Return>,
+    ) {
         let key = config.presence.key.as_deref().map(Arc::from);
         let enabled = config.presence.enabled || self.context.limits.presence_enabled;
         let Some(channel) = self.channels.get_mut(topic) else {
@@ -80,13 +87,18 @@ impl Session {
             key: key.unwrap_or_else(|| (self.context.presence_key)()),
             reply: Some(reply.clone()),
             replayed: keep.then(Vec::new),
-            returns: None,
+            returns,
         };
         let name = RoomName {
             topic: Arc::clone(topic),
             private: config.private,
         };
-        channel.member = Some(self.context.rooms.enter(name, entry));
+        let member = self.context.rooms.enter(name, entry);
+        let missed = member.missed();
+        channel.member = Some(member);
+        if returns.is_some_and(|returns| returns.since.is_some()) {
+            self.tell_room(topic, missed, config.bindings.is_empty(), reply);
+        }
     }
 }
 

@@ -189,7 +189,9 @@ impl Session {
             channel.ready_by = Some(now.instant + READY_LIMIT);
         }
         let reply = HeldFrame::new(Frame::Text(reply.into()));
-        self.enter(topic, &config, &reply, replay.is_some());
+        let mut config = config;
+        let returns = self.resume(topic, &mut config, &reply);
+        self.enter(topic, &config, &reply, replay.is_some(), returns);
         let Some(Replay { since_ms, limit }) = replay else {
             return self.rows_or_reply(topic, config, reply, now);
         };

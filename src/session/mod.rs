@@ -16,14 +16,17 @@ mod channel;
 mod join;
 mod limits;
 mod messages;
+mod places;
 mod presence;
 mod private;
 mod push;
+mod resume;
 mod rows;
 mod timers;
 mod token;
 
 pub use limits::Limits;
+pub use places::{Holder, Place, Places, Returning, TopicPlace};
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -31,6 +34,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::auth::Claims;
+use crate::change::Cursor;
 use crate::feed::{Seeker, SubscribeRequest, SubscriberId};
 use crate::hub::{Frame, Outbox};
 use crate::messages::Persist;
@@ -55,6 +59,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Gives out subscriber ids, each once.
     pub next_id: Box<dyn Fn() -> SubscriberId + Send + Sync>,
+    /// [`Feed::position`](crate::feed::Feed::position).
+    pub position: Box<dyn Fn() -> Option<Cursor> + Send + Sync>,
     /// Whether the replication stream flows.
     pub streaming: Box<dyn Fn() -> bool + Send + Sync>,
     /// Makes a key for who is present and gives none.
@@ -175,6 +181,8 @@ pub struct Session {
     empty_since: Option<Instant>,
     restarting: bool,
     stream_interrupted: bool,
+    /// Who it is and where it was, if it has a session id. Boxed: few have.
+    returning: Option<Box<Returning>>,
 }
 
 impl Session {
@@ -204,7 +212,13 @@ impl Session {
             empty_since: None,
             restarting: false,
             stream_interrupted: false,
+            returning: None,
         }
+    }
+
+    /// Somebody who can come back, and perhaps does.
+    pub fn returns(&mut self, returning: Returning) {
+        self.returning = Some(Box::new(returning));
     }
 
     /// The serialiser the client chose.
@@ -273,7 +287,6 @@ impl Session {
         ));
     }
 
-    /// Takes a channel out of the books. What the feed holds for it is the caller's to undo.
     /// Lets no further row through, also of those that the feed is sending now.
     fn end_rows(&self, topic: &str) {
         if let Some(rows) = self.channels.get(topic).and_then(|channel| channel.rows.as_ref()) {
@@ -281,7 +294,9 @@ impl Session {
         }
     }
 
+    /// Takes a channel out of the books. What the feed holds for it is the caller's to undo.
     fn remove(&mut self, topic: &str) -> Option<Channel> {
+        self.remember(topic);
         self.end_rows(topic);
         let mut channel = *self.channels.remove(topic)?;
         // Nothing of the room follows what is said to the channel from now on.

@@ -237,7 +237,7 @@ impl Session {
     }
 }
 
-fn notice_frame(version: Version, topic: &str, channel: &Channel, notice: &Notice) -> Frame {
+pub(super) fn notice_frame(version: Version, topic: &str, channel: &Channel, notice: &Notice) -> Frame {
     let text = notice.to_string();
     let message = SystemMessage {
         extension: notice.extension(),

@@ -30,7 +30,7 @@ use crate::hub::Bounds;
 use crate::rate::{SharedRate, Traffic};
 use crate::room::Rooms;
 use crate::secret::Secret;
-use crate::session::{Context, Limits, Rates};
+use crate::session::{Context, Limits, Places, Rates};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
 
@@ -60,6 +60,10 @@ pub struct Settings {
     pub outbox: Bounds,
     /// A connection whose socket takes nothing for this long is closed. Default 15 s.
     pub write_timeout: Duration,
+    /// How often a client with a session id is asked how far it has come, while there is something to ask about. Default 1 s.
+    pub acknowledge: Duration,
+    /// How long what was missed can be had. Default 2 min.
+    pub window: Duration,
     /// When the server stops, connections close at random moments within this time, so that not all come back at
     /// once. Default 1 s.
     pub drain: Duration,
@@ -83,6 +87,8 @@ impl Default for Settings {
                 bytes: 8 << 20,
             },
             write_timeout: Duration::from_secs(15),
+            acknowledge: Duration::from_secs(1),
+            window: Duration::from_secs(120),
             drain: Duration::from_secs(1),
             metrics_token: None,
         }
@@ -99,6 +105,8 @@ pub struct Services {
     pub channels: Arc<dyn ChannelRights>,
     /// Who is where.
     pub rooms: Rooms,
+    /// Where clients were that are away.
+    pub places: Arc<Places>,
     /// Where counts go, and what `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// Ends every connection.
@@ -114,6 +122,7 @@ struct Server {
     tokens: Arc<dyn TokenVerifier>,
     rows: Arc<dyn RowFeed>,
     channels: Arc<dyn ChannelRights>,
+    places: Arc<Places>,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
     settings: Settings,
@@ -132,6 +141,7 @@ pub fn router(services: Services) -> Router {
         rows,
         channels,
         rooms,
+        places,
         metrics,
         shutdown,
         limits,
@@ -154,6 +164,10 @@ pub fn router(services: Services) -> Router {
         rooms,
         metrics: Arc::clone(&metrics),
         next_id,
+        position: {
+            let rows = Arc::clone(&rows);
+            Box::new(move || rows.position())
+        },
         streaming: streaming(rows.stream()),
         presence_key: presence_key(),
     };
@@ -164,6 +178,7 @@ pub fn router(services: Services) -> Router {
         tokens,
         rows,
         channels,
+        places,
         metrics,
         shutdown,
         settings,

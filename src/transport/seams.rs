@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::auth::{Claims, TokenError, Verifier};
-use crate::change::StreamState;
+use crate::change::{Cursor, StreamState};
 use crate::feed::{AuthorityError, Seeker, SubscribeError, SubscribeRequest, SubscriberId};
 use crate::hub::Frame;
 use crate::messages::{MessagesError, Persist, Stored};
@@ -42,6 +42,9 @@ pub trait RowFeed: Send + Sync + 'static {
 
     /// See [`Feed::unsubscribe`](crate::feed::Feed::unsubscribe).
     fn unsubscribe(&self, id: SubscriberId);
+
+    /// See [`Feed::position`](crate::feed::Feed::position).
+    fn position(&self) -> Option<Cursor>;
 
     /// See [`Feed::policies`](crate::feed::Feed::policies).
     fn policies(&self) -> Pending<Result<Listing, SubscribeError>>;

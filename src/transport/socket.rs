@@ -115,6 +115,13 @@ impl Socket {
         self.stream.flush().await
     }
 
+    /// Writes what was queued, and a ping.
+    pub(super) async fn ping(&mut self, payload: &[u8]) -> Result<(), Error> {
+        self.flush().await?;
+        let payload = Bytes::copy_from_slice(payload);
+        self.stream.send(Message::Ping(payload)).await
+    }
+
     /// Writes what was queued, and a close frame.
     pub(super) async fn close(&mut self, frame: CloseFrame) -> Result<(), Error> {
         self.flush().await?;

@@ -59,6 +59,7 @@ pub(super) async fn connect(
                 version,
                 token,
                 headers: custom_headers(&headers),
+                session: parameter(&parameters, "session").map(Box::from),
             };
             tokio::spawn(serve(upgrade, server, connection, slot));
             switching_protocols(key)
@@ -89,6 +90,8 @@ struct New {
     version: Version,
     token: Arc<str>,
     headers: Arc<str>,
+    /// By which the client is known again.
+    session: Option<Box<str>>,
 }
 
 /// Serves a connection from its upgrade to its end.
@@ -107,7 +110,12 @@ async fn serve(upgrade: OnUpgrade, server: Arc<Server>, new: New, slot: Slot) {
         .max_message_size(Some(limit))
         .max_frame_size(Some(limit));
     let socket = Socket::new(stream, read, config).await;
+    let now = Instant::now().into_std();
+    let returning = new.session.and_then(|id| server.places.connect(&id, now));
     let mut connection = Connection::new(server, socket, new.version, new.token, new.headers);
+    if let Some((holder, returning)) = returning {
+        connection.track(holder, returning);
+    }
     connection.run().await;
     drop(connection);
     drop(slot);

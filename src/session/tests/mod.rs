@@ -82,6 +82,7 @@ impl Client {
             rooms: rooms.clone(),
             metrics: Arc::clone(&metrics),
             next_id: Box::new(move || SubscriberId(ids.fetch_add(1, Ordering::Relaxed))),
+            position: Box::new(|| None),
             streaming: Box::new(move || flows.load(Ordering::Relaxed)),
             presence_key: Box::new(|| Arc::from("made-up")),
         };

@@ -1,5 +1,6 @@
 //! The one task of each socket.
 
+mod place;
 mod write;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tracing::debug;
 use uuid::Uuid;
 
+use self::place::Tracking;
 use super::socket::Socket;
 use super::{Pending, Server};
 use crate::auth::{Claims, TokenError};
@@ -29,7 +31,7 @@ use crate::messages::{MessagesError, Stored};
 use crate::policy::Rights;
 use crate::protocol::errors::Close;
 use crate::protocol::{Malformed, Version, decode_binary, decode_text};
-use crate::session::{Effect, Now, Session, Ticket};
+use crate::session::{Effect, Holder, Now, Returning, Session, Ticket};
 
 /// How long the client has to answer a close frame before the socket is dropped.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -44,6 +46,8 @@ pub(super) struct Connection {
     /// Ends what is under way for a subscription, or for the rights of a channel, that is no longer wanted.
     aborts: HashMap<SubscriberId, AbortHandle>,
     stream: watch::Receiver<StreamState>,
+    /// Of a client with a session id. Boxed: few have one.
+    tracking: Option<Box<Tracking>>,
 }
 
 /// An effect has come to its end.
@@ -101,7 +105,16 @@ impl Connection {
             under_way: FuturesUnordered::new(),
             aborts: HashMap::new(),
             stream,
+            tracking: None,
         }
+    }
+
+    /// Its client has a session id, and may come back.
+    pub(super) fn track(&mut self, holder: Holder, returning: Returning) {
+        let settings = &self.server.settings;
+        self.session.returns(returning);
+        let tracking = Tracking::new(holder, settings.acknowledge, settings.window);
+        self.tracking = Some(Box::new(tracking));
     }
 
     /// Serves the connection to its end.
@@ -166,11 +179,17 @@ impl Connection {
             };
             wrote = matches!(event, Event::Drained(_));
             let ended = match event {
-                Event::Drained(Drained::Frames(frames)) => match self.write(frames).await {
-                    // Nothing comes due by it.
-                    Ok(()) => continue,
-                    ended => ended,
-                },
+                Event::Drained(Drained::Frames(frames)) => {
+                    match (self.write(frames).await, &mut self.tracking) {
+                        // Nothing comes due by it.
+                        (Ok(()), None) => continue,
+                        (Ok(()), Some(tracking)) => {
+                            tracking.wrote();
+                            Ok(())
+                        }
+                        (ended, _) => ended,
+                    }
+                }
                 Event::Stopping => {
                     close_at = Some(self.stop());
                     Ok(())
@@ -181,6 +200,11 @@ impl Connection {
                 event => self.handle(event),
             };
             if let Err(ending) = ended {
+                return ending;
+            }
+            if self.tracking.is_some()
+                && let Err(ending) = Box::pin(self.ask()).await
+            {
                 return ending;
             }
             // A timer that is early costs one look; moving it at every message would cost more.
@@ -239,7 +263,14 @@ impl Connection {
             Message::Binary(bytes) if bytes.len() > limit => return Err(Ending::Close(Close::TooLarge)),
             Message::Text(text) => decode_text(self.session.version(), text),
             Message::Binary(bytes) => decode_binary(self.session.version(), bytes),
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {
+            Message::Pong(payload) => {
+                if let Some(tracking) = &mut self.tracking {
+                    tracking.answered(payload);
+                }
+                self.session.received(0, now());
+                return Ok(Vec::new());
+            }
+            Message::Ping(_) | Message::Close(_) | Message::Frame(_) => {
                 self.session.received(0, now());
                 return Ok(Vec::new());
             }
@@ -343,6 +374,10 @@ impl Connection {
 
     fn wake_at(&self, close_at: Option<Instant>) -> Instant {
         let due = Instant::from_std(self.session.next_wake(now()));
+        let due = self
+            .tracking
+            .as_ref()
+            .map_or(due, |tracking| tracking.due().min(due));
         close_at.map_or(due, |at| at.min(due))
     }
 }

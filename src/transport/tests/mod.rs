@@ -58,6 +58,10 @@ struct FakeFeed {
 }
 
 impl RowFeed for FakeFeed {
+    fn position(&self) -> Option<crate::change::Cursor> {
+        None
+    }
+
     fn next_id(&self) -> SubscriberId {
         SubscriberId(self.ids.fetch_add(1, Ordering::Relaxed))
     }
@@ -196,6 +200,7 @@ impl Server {
             rows: Arc::new(feed),
             channels,
             rooms: rooms.clone(),
+            places: crate::session::Places::new(Duration::from_secs(60), 100),
             metrics: Arc::clone(&metrics),
             shutdown: shutdown.clone(),
             limits,

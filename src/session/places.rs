@@ -1,0 +1,325 @@
+//! Where clients were that are away, so that they can go on from there although they cannot say it themselves.
+//!
+//! A client that gives its connections one id (`session` among the parameters of the URL) has a place here while it is connected
+//! and for the time of the replay window after. The place is what it is known to have received, never more.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::change::Cursor;
+use crate::room;
+
+/// Longest id, in bytes.
+const LONGEST_ID: usize = 128;
+
+/// How far a client is in its channels, by full topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Those it had joined.
+    pub topics: HashMap<Arc<str>, TopicPlace>,
+}
+
+/// How far a client is in one channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicPlace {
+    /// Rooms of public and private channels are different ones.
+    pub private: bool,
+    /// With its rows, if it had any.
+    pub rows: Option<Cursor>,
+    /// With what is said in its room.
+    pub room: Option<room::Since>,
+}
+
+/// What is known of a client that has connected.
+#[derive(Clone, Debug, Default)]
+pub struct Returning {
+    /// By which rooms know it again.
+    pub who: u64,
+    /// Where it was; `None` for somebody unknown.
+    pub place: Option<Place>,
+    /// Two connections at once have used the id, so that nobody can say which of them received what.
+    pub shared: bool,
+}
+
+/// The places of all clients. One per server.
+#[derive(Debug)]
+pub struct Places {
+    window: Duration,
+    most: usize,
+    books: Mutex<Books>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    records: HashMap<Arc<str>, Record>,
+    /// Those who left, oldest first, with the connection that they left.
+    away: VecDeque<(Instant, Arc<str>, u64)>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Record {
+    place: Option<Place>,
+    /// The connection that holds it now.
+    holder: u64,
+    connected: bool,
+    shared: bool,
+}
+
+/// One connection's hold on its client's place; given up when it is dropped.
+#[derive(Debug)]
+pub struct Holder {
+    places: Arc<Places>,
+    id: Arc<str>,
+    number: u64,
+}
+
+impl Places {
+    /// None yet. They are kept for `window` after their client has left, and at most so many of those.
+    pub fn new(window: Duration, most: usize) -> Arc<Self> {
+        Arc::new(Self {
+            window,
+            most,
+            books: Mutex::default(),
+        })
+    }
+
+    /// A client connects. `None` where its id is empty or too long, or places are not kept.
+    pub fn connect(self: &Arc<Self>, id: &str, now: Instant) -> Option<(Holder, Returning)> {
+        if id.is_empty() || id.len() > LONGEST_ID || self.window.is_zero() {
+            return None;
+        }
+        let mut books = self.lock();
+        books.forget(now, self.window, self.most);
+        let number = books.next;
+        books.next += 1;
+        let id: Arc<str> = Arc::from(id);
+        let record = books.records.entry(Arc::clone(&id)).or_insert(Record {
+            place: None,
+            holder: number,
+            connected: false,
+            shared: false,
+        });
+        let returning = Returning {
+            who: who(&id),
+            place: record.place.clone(),
+            shared: std::mem::take(&mut record.shared),
+        };
+        // A connection that died unnoticed may still be held to be there: the newest one counts.
+        (record.holder, record.connected) = (number, true);
+        drop(books);
+        let holder = Holder {
+            places: Arc::clone(self),
+            id,
+            number,
+        };
+        Some((holder, returning))
+    }
+
+    /// Takes over places that another server knew, of clients that are not known here.
+    pub fn take_over(&self, places: impl IntoIterator<Item = (Arc<str>, Place)>, now: Instant) {
+        let mut books = self.lock();
+        for (id, place) in places {
+            let number = books.next;
+            books.next += 1;
+            let record = books.records.entry(Arc::clone(&id)).or_insert(Record {
+                place: None,
+                holder: number,
+                connected: false,
+                shared: false,
+            });
+            if record.place.is_none() {
+                record.place = Some(place);
+            }
+            if !record.connected {
+                books.away.push_back((now, id, number));
+            }
+        }
+        books.forget(now, self.window, self.most);
+    }
+
+    /// Every place, for another server.
+    pub fn all(&self) -> Vec<(Arc<str>, Place)> {
+        let books = self.lock();
+        let known = books.records.iter().filter(|(_, record)| !record.shared);
+        known
+            .filter_map(|(id, record)| Some((Arc::clone(id), record.place.clone()?)))
+            .collect()
+    }
+
+    /// Whether somebody is known.
+    pub fn knows(&self, id: &str) -> bool {
+        self.lock()
+            .records
+            .get(id)
+            .is_some_and(|record| record.place.is_some())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        // Nothing above leaves the books half written.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Books {
+    /// Forgets those who have been away for too long, and the oldest of those who are too many.
+    fn forget(&mut self, now: Instant, window: Duration, most: usize) {
+        while let Some((left, id, holder)) = self.away.front() {
+            let old = now.saturating_duration_since(*left) >= window;
+            if !old && self.away.len() <= most {
+                break;
+            }
+            // Whoever has come back since has another holder.
+            let gone = |record: &Record| record.holder == *holder && !record.connected;
+            if self.records.get(id).is_some_and(gone) {
+                self.records.remove(id);
+            }
+            self.away.pop_front();
+        }
+    }
+}
+
+impl Holder {
+    /// The client has received everything up to here.
+    pub fn acknowledge(&self, place: Place) {
+        let mut books = self.places.lock();
+        let Some(record) = books.records.get_mut(&self.id) else {
+            return;
+        };
+        if record.holder == self.number {
+            record.place = Some(place);
+        } else {
+            // Its answers still come although another connection has taken its place: they are two.
+            record.shared = true;
+        }
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let mut books = self.places.lock();
+        let Some(record) = books.records.get_mut(&self.id) else {
+            return;
+        };
+        if record.holder == self.number {
+            record.connected = false;
+            let now = Instant::now();
+            books.away.push_back((now, Arc::clone(&self.id), self.number));
+            let (window, most) = (self.places.window, self.places.most);
+            books.forget(now, window, most);
+        }
+    }
+}
+
+fn who(id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(60);
+
+    fn place(number: u64) -> Place {
+        let room = room::Since {
+            instance: 1,
+            number,
+            stream: None,
+        };
+        let topic = TopicPlace {
+            private: false,
+            rows: None,
+            room: Some(room),
+        };
+        Place {
+            topics: HashMap::from([("realtime:a".into(), topic)]),
+        }
+    }
+
+    fn connect(places: &Arc<Places>, id: &str) -> (Holder, Returning) {
+        places.connect(id, Instant::now()).expect("a place")
+    }
+
+    #[test]
+    fn who_comes_back_is_where_it_was_known_to_be() {
+        let places = Places::new(WINDOW, 10);
+        let (holder, returning) = connect(&places, "a");
+        assert_eq!(returning.place, None);
+        holder.acknowledge(place(1));
+        holder.acknowledge(place(2));
+        drop(holder);
+        let (_, again) = connect(&places, "a");
+        assert_eq!((again.place, again.shared), (Some(place(2)), false));
+        assert_eq!(again.who, returning.who);
+        assert_ne!(connect(&places, "b").1.who, returning.who);
+    }
+
+    #[test]
+    fn a_connection_that_died_unnoticed_gives_way() {
+        let places = Places::new(WINDOW, 10);
+        let (old, _) = connect(&places, "a");
+        old.acknowledge(place(1));
+        let (new, returning) = connect(&places, "a");
+        assert_eq!(returning.place, Some(place(1)));
+        drop(old);
+        new.acknowledge(place(2));
+        drop(new);
+        let (_, again) = connect(&places, "a");
+        assert_eq!((again.place, again.shared), (Some(place(2)), false));
+    }
+
+    #[test]
+    fn two_clients_with_one_id_are_noticed() {
+        let places = Places::new(WINDOW, 10);
+        let (one, _) = connect(&places, "a");
+        let (two, _) = connect(&places, "a");
+        two.acknowledge(place(5));
+        one.acknowledge(place(1));
+        assert!(places.all().is_empty());
+        drop(one);
+        let (_, returning) = connect(&places, "a");
+        assert!(returning.shared);
+    }
+
+    #[test]
+    fn places_are_forgotten_after_the_window_and_when_there_are_too_many() {
+        let places = Places::new(WINDOW, 2);
+        for id in ["a", "b", "c"] {
+            let (holder, _) = connect(&places, id);
+            holder.acknowledge(place(1));
+        }
+        assert!(!places.knows("a") && places.knows("b") && places.knows("c"));
+        let later = Instant::now() + WINDOW;
+        let (_, returning) = places.connect("b", later).expect("a place");
+        assert_eq!(returning.place, None);
+        assert!(!places.knows("c"));
+    }
+
+    #[test]
+    fn ids_have_a_length_and_no_window_means_no_places() {
+        let places = Places::new(WINDOW, 2);
+        assert!(places.connect("", Instant::now()).is_none());
+        assert!(places.connect(&"x".repeat(129), Instant::now()).is_none());
+        let none = Places::new(Duration::ZERO, 2);
+        assert!(none.connect("a", Instant::now()).is_none());
+    }
+
+    #[test]
+    fn another_server_takes_over() {
+        let places = Places::new(WINDOW, 10);
+        let (holder, _) = connect(&places, "a");
+        holder.acknowledge(place(3));
+        let next = Places::new(WINDOW, 10);
+        next.take_over(places.all(), Instant::now());
+        let (_, returning) = connect(&next, "a");
+        assert_eq!(returning.place, Some(place(3)));
+        let later = Instant::now() + WINDOW;
+        next.take_over([("b".into(), place(1))], Instant::now());
+        assert_eq!(next.connect("b", later).expect("a place").1.place, None);
+    }
+}

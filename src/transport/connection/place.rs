@@ -1,0 +1,100 @@
+//! How far the client of a connection has come, without its help: a ping carries a number, and its pong says that everything
+//! written before has arrived (RFC 6455, section 5.5.3; browsers answer in order).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::Instant;
+
+use super::{Connection, Ending};
+use crate::hub::Drained;
+use crate::protocol::errors::Close;
+use crate::session::{Holder, Place};
+
+/// Pings that may wait for their pongs.
+const MOST: usize = 8;
+
+/// See the module.
+pub(super) struct Tracking {
+    holder: Holder,
+    /// Between two pings, while there is something to ask about.
+    every: Duration,
+    /// Between two pings, otherwise: places move on without the client, and must not fall out of the window.
+    idle: Duration,
+    next: u64,
+    asked: VecDeque<(u64, Place)>,
+    wrote: bool,
+    last: Instant,
+}
+
+impl Tracking {
+    pub(super) fn new(holder: Holder, every: Duration, window: Duration) -> Self {
+        Self {
+            holder,
+            every,
+            idle: (window / 8).max(every),
+            next: 0,
+            asked: VecDeque::new(),
+            // What its joins are answered with is worth a ping.
+            wrote: true,
+            last: Instant::now(),
+        }
+    }
+
+    /// Something has been written.
+    pub(super) fn wrote(&mut self) {
+        self.wrote = true;
+    }
+
+    /// When to ask next.
+    pub(super) fn due(&self) -> Instant {
+        self.last + if self.wrote { self.every } else { self.idle }
+    }
+
+    /// The client has answered.
+    pub(super) fn answered(&mut self, payload: &[u8]) {
+        let Ok(number) = payload.try_into().map(u64::from_be_bytes) else {
+            // Not an answer to ours.
+            return;
+        };
+        let mut arrived = None;
+        while let Some((_, place)) = self.asked.pop_front_if(|(asked, _)| *asked <= number) {
+            arrived = Some(place);
+        }
+        if let Some(place) = arrived {
+            self.holder.acknowledge(place);
+        }
+    }
+}
+
+impl Connection {
+    /// Asks the client how far it has come, if it is time to.
+    pub(super) async fn ask(&mut self) -> Result<(), Ending> {
+        let Some(tracking) = &mut self.tracking else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        if now < tracking.due() {
+            return Ok(());
+        }
+        (tracking.last, tracking.wrote) = (now, false);
+        if tracking.asked.len() >= MOST {
+            return Ok(());
+        }
+        let place = self.session.place();
+        // What is in the outbox belongs to it.
+        match self.outbox.drain().now_or_never() {
+            Some(Drained::Frames(frames)) => self.write(frames).await?,
+            Some(Drained::Overflowed) => return Err(Ending::Close(Close::SlowConsumer)),
+            None => {}
+        }
+        let Some(tracking) = &mut self.tracking else {
+            return Ok(());
+        };
+        tracking.next += 1;
+        tracking.asked.push_back((tracking.next, place));
+        let payload = tracking.next.to_be_bytes();
+        self.socket.ping(&payload).await.map_err(|_| Ending::Error)
+    }
+}

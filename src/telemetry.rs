@@ -111,6 +111,8 @@ metrics! {
     database_broadcasts: Counter = "rowcast_database_broadcasts_total", Counter::default();
     /// Partitions of realtime.messages that could not be made or dropped when they should have been.
     partition_failures: Counter = "rowcast_messages_partition_failures_total", Counter::default();
+    /// Answers of clients with a session id to the question how far they have come.
+    places_acknowledged: Counter = "rowcast_places_acknowledged_total", Counter::default();
     /// Memory of the broadcasts that rooms keep for those who come back, in bytes.
     kept_broadcast_bytes: Gauge = "rowcast_kept_broadcast_bytes", Gauge::default();
     /// Row changes in the replay window now.

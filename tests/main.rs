@@ -26,6 +26,7 @@ mod outages;
 mod policies;
 mod policy_changes;
 mod policy_files;
+mod resume;
 mod rows;
 mod sessions;
 mod shadow;

@@ -42,6 +42,9 @@ pub enum Gap {
 const PER_CHANGE: usize = 200;
 const PER_VALUE: usize = 12;
 
+/// How often the position is noted in a window.
+const MARKS: u32 = 16;
+
 /// Transactions that have left and are remembered, so that a snapshot that does not see them is told to be too late.
 const REMEMBERED: usize = 65_536;
 
@@ -55,8 +58,10 @@ pub struct History {
     bytes: usize,
     /// Whoever stands here or behind can go on.
     floor: Position,
-    /// Every transaction that committed up to here has left as a whole.
+    /// May be confirmed.
     left: Lsn,
+    /// Where the stream was, and when, a few times in a window.
+    marks: VecDeque<(Instant, Lsn)>,
     /// Those that left last.
     gone: VecDeque<u32>,
     /// The tables whose changes come, each with the position from which on they have.
@@ -92,6 +97,7 @@ impl History {
             bytes: 0,
             floor: Position::default(),
             left: Lsn::default(),
+            marks: VecDeque::new(),
             gone: VecDeque::new(),
             carried: HashMap::new(),
         }
@@ -135,7 +141,9 @@ impl History {
         before: Lsn,
         at: Instant,
     ) {
-        if self.bounds.age.is_zero() || changes.is_empty() {
+        let Some(last) = changes.last() else { return };
+        if self.bounds.age.is_zero() {
+            self.floor = Position::of(transaction, last);
             return;
         }
         changes.shrink_to_fit();
@@ -164,26 +172,51 @@ impl History {
     pub fn interrupt(&mut self, position: Lsn) {
         self.parts.clear();
         self.bytes = 0;
+        self.marks.clear();
         self.left = self.left.max(position);
         self.floor = self.floor.max(Position::behind(position));
     }
 
     /// Lets go of what is too old or too much, with everything committed up to `position` delivered, and of what keeps Postgres
-    /// from dropping more than `wal` bytes of WAL. Returns up to where the slot may be confirmed.
+    /// from dropping more than `wal` bytes of WAL. Returns up to where the slot may be confirmed: not beyond where the stream was
+    /// a window ago, so that after a restart, too, whoever was away for less can go on.
     pub fn settle(&mut self, now: Instant, position: Lsn, wal: u64) -> Lsn {
+        self.note(now, position);
         while let Some(first) = self.parts.front() {
             let old = now.saturating_duration_since(first.at) >= self.bounds.age;
-            let far = position.0.saturating_sub(self.left.0) > wal;
+            let far = position.0.saturating_sub(first.before.0) > wal;
             if !old && !far && self.bytes <= self.bounds.bytes {
                 break;
             }
             self.drop_first();
         }
-        if self.parts.is_empty() {
-            self.left = self.left.max(position);
-            self.floor = self.floor.max(Position::behind(position));
-        }
+        let needed = self.parts.front().map_or(position, |first| first.before);
+        let far = position.0.saturating_sub(self.left.0) > wal;
+        let past = if far || self.bounds.age.is_zero() {
+            needed
+        } else {
+            self.a_window_ago(now)
+        };
+        self.left = self.left.max(past.min(needed));
         self.left
+    }
+
+    /// Notes where the stream is now, a few times in a window.
+    fn note(&mut self, now: Instant, position: Lsn) {
+        let due = |last: &(Instant, Lsn)| now.saturating_duration_since(last.0) >= self.bounds.age / MARKS;
+        if self.marks.back().is_none_or(due) {
+            self.marks.push_back((now, position));
+        }
+    }
+
+    /// Where the stream was then, or before.
+    fn a_window_ago(&mut self, now: Instant) -> Lsn {
+        let old = |(at, _): &(Instant, Lsn)| now.saturating_duration_since(*at) >= self.bounds.age;
+        while self.marks.get(1).is_some_and(old) {
+            self.marks.pop_front();
+        }
+        let first = self.marks.front().filter(|mark| old(mark));
+        first.map_or(self.left, |(_, position)| *position)
     }
 
     fn drop_first(&mut self) {
@@ -192,10 +225,6 @@ impl History {
         };
         self.bytes -= part.bytes;
         self.floor = part.end();
-        // The rest of the same transaction has the same position before it: nothing more is confirmed until all has left.
-        if let Some(next) = self.parts.front() {
-            self.left = self.left.max(next.before);
-        }
         if self.gone.back() != Some(&part.transaction.xid) {
             self.gone.push_back(part.transaction.xid);
         }

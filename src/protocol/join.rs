@@ -24,9 +24,10 @@ pub struct JoinConfig {
     pub wait: Option<Wait>,
     /// The join had no `config`: the topic names schema, table and filter, and changes are sent bare.
     pub legacy: bool,
-    /// `config.since`: the cursor behind which row changes are to go on. Present even if `null`, empty or no cursor: events
-    /// then carry theirs.
+    /// `config.since`: the cursor behind which row changes are to go on. Present even if `null`, empty or no cursor.
     pub since: Option<Box<str>>,
+    /// Events carry their cursor: `since` was given.
+    pub cursors: bool,
     /// The user's token; `None` means the one the connection was opened with.
     pub token: Option<String>,
 }
@@ -85,6 +86,7 @@ impl JoinConfig {
             bindings: bindings(&config),
             wait: wait(&child(&config, "postgres_changes_options")),
             legacy: false,
+            cursors: config.contains_key("since"),
             since: since(&config),
             token,
         }

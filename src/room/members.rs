@@ -40,7 +40,7 @@ struct Members {
 
 /// The room takes nobody in any more; the seat comes back.
 #[derive(Debug)]
-pub(super) struct Closed(pub(super) Seat);
+pub(super) struct Closed(pub(super) Box<Seat>);
 
 impl Room {
     pub(super) fn new(
@@ -74,7 +74,7 @@ impl Room {
     pub(super) fn enter(&self, mut seat: Seat) -> Result<(usize, Option<Missed>), Closed> {
         let mut members = self.lock();
         if members.closed {
-            return Err(Closed(seat));
+            return Err(Closed(Box::new(seat)));
         }
         seat.id = MemberId(members.next);
         members.next += 1;

@@ -111,7 +111,7 @@ impl Registry {
                 Ok((at, missed)) => return (room, at, missed),
                 // The last member has left since: the next room takes its place.
                 Err(Closed(back)) => {
-                    seat = back;
+                    seat = *back;
                     room = self.find_or_make(name, Some(&room));
                 }
             }

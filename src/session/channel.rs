@@ -98,6 +98,8 @@ pub(super) struct Rows {
     pub(super) style: Style,
     /// The client tells from where it wants to go on; empty or no cursor for somebody new.
     pub(super) since: Option<Box<str>>,
+    /// Its events carry their cursor.
+    pub(super) cursors: bool,
     pub(super) state: RowState,
     /// What its rows come by; ended with the channel.
     pub(super) lane: Lane,

@@ -223,6 +223,7 @@ impl Session {
             id: (self.context.next_id)(),
             bindings: config.bindings.into(),
             since: config.since,
+            cursors: config.cursors,
             style: if config.legacy {
                 Style::Legacy
             } else {

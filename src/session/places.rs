@@ -318,8 +318,8 @@ mod tests {
         next.take_over(places.all(), Instant::now());
         let (_, returning) = connect(&next, "a");
         assert_eq!(returning.place, Some(place(3)));
-        let later = Instant::now() + WINDOW;
         next.take_over([("b".into(), place(1))], Instant::now());
+        let later = Instant::now() + WINDOW;
         assert_eq!(next.connect("b", later).expect("a place").1.place, None);
     }
 }

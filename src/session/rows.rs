@@ -37,7 +37,7 @@ impl Session {
                 topic: Arc::clone(topic),
                 version: self.version,
                 style: rows.style,
-                cursors: rows.since.is_some(),
+                cursors: rows.cursors,
                 outbox: rows.lane.clone(),
             },
             claims: Arc::clone(channel.claims.as_ref()?),

@@ -265,7 +265,8 @@ impl Connection {
             Message::Binary(bytes) => decode_binary(self.session.version(), bytes),
             Message::Pong(payload) => {
                 if let Some(tracking) = &mut self.tracking {
-                    tracking.answered(payload);
+                    let arrived = tracking.answered(payload);
+                    self.server.metrics.places_acknowledged.inc_by(u64::from(arrived));
                 }
                 self.session.received(0, now());
                 return Ok(Vec::new());

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+use super::write::{patience, written};
 use super::{Connection, Ending};
 use crate::hub::Drained;
 use crate::protocol::errors::Close;
@@ -52,19 +53,19 @@ impl Tracking {
         self.last + if self.wrote { self.every } else { self.idle }
     }
 
-    /// The client has answered.
-    pub(super) fn answered(&mut self, payload: &[u8]) {
+    /// The client has answered; whether anything is known by it.
+    pub(super) fn answered(&mut self, payload: &[u8]) -> bool {
         let Ok(number) = payload.try_into().map(u64::from_be_bytes) else {
             // Not an answer to ours.
-            return;
+            return false;
         };
         let mut arrived = None;
         while let Some((_, place)) = self.asked.pop_front_if(|(asked, _)| *asked <= number) {
             arrived = Some(place);
         }
-        if let Some(place) = arrived {
-            self.holder.acknowledge(place);
-        }
+        let Some(place) = arrived else { return false };
+        self.holder.acknowledge(place);
+        true
     }
 }
 
@@ -95,6 +96,12 @@ impl Connection {
         tracking.next += 1;
         tracking.asked.push_back((tracking.next, place));
         let payload = tracking.next.to_be_bytes();
-        self.socket.ping(&payload).await.map_err(|_| Ending::Error)
+        let limit = self.server.settings.write_timeout;
+        let stopping = patience(&self.server.shutdown, Duration::MAX);
+        tokio::select! {
+            pinged = timeout(limit, self.socket.ping(&payload)) => written(pinged),
+            () = self.outbox.overflowed() => Err(Ending::Close(Close::SlowConsumer)),
+            () = stopping => Err(Ending::WriteTimeout),
+        }
     }
 }

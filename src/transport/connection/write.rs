@@ -85,7 +85,7 @@ impl Connection {
 }
 
 /// Ends after `limit`, or the time for a close after the server has begun to stop, whichever is first.
-fn patience(shutdown: &Shutdown, limit: Duration) -> impl Future<Output = ()> + use<> {
+pub(super) fn patience(shutdown: &Shutdown, limit: Duration) -> impl Future<Output = ()> + use<> {
     let shutdown = shutdown.clone();
     async move {
         let stopped = async {
@@ -97,7 +97,7 @@ fn patience(shutdown: &Shutdown, limit: Duration) -> impl Future<Output = ()> + 
     }
 }
 
-fn written(outcome: Result<Result<(), Error>, Elapsed>) -> Result<(), Ending> {
+pub(super) fn written(outcome: Result<Result<(), Error>, Elapsed>) -> Result<(), Ending> {
     match outcome {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(Ending::Error),

@@ -61,6 +61,12 @@ metrics! {
     channels: Gauge = "rowcast_channels", Gauge::default();
     /// Joins answered with an error, by code.
     joins_refused: Family<Label, Counter> = "rowcast_joins_refused_total", Family::default();
+    /// TLS handshakes that came to nothing, by reason.
+    handshakes_failed: Family<Label, Counter> = "rowcast_tls_handshakes_failed_total", Family::default();
+    /// When the TLS certificate in use expires, in seconds since 1970; 0 without one.
+    certificate_expiry: Gauge = "rowcast_tls_certificate_expiry", Gauge::default();
+    /// Times a changed TLS certificate was read, by outcome.
+    certificate_reloads: Family<Label, Counter> = "rowcast_tls_certificate_reloads_total", Family::default();
     /// Frames from clients that were not understood and dropped.
     frames_malformed: Counter = "rowcast_frames_malformed_total", Counter::default();
     /// Frames written to clients.

@@ -30,6 +30,7 @@ mod resume;
 mod rows;
 mod sessions;
 mod shadow;
+mod tls;
 mod tokens;
 mod transitions;
 mod types;

@@ -19,7 +19,7 @@ Examples:
   rowcast serve --config rowcast.toml --port 8080
   rowcast serve --config rowcast.toml --print-config
 
-SIGHUP reads the policy files again, although an edit of them is noticed by itself.
+SIGHUP reads the policy files and the TLS certificate again, although a change of them is noticed by itself.
 
 Is anything missing on the database's side? rowcast check tells.";
 
@@ -69,7 +69,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     server::run_with(listener, config, shutdown, reload)
         .await
         .map_err(|error| match error {
-            ServeError::PolicyFiles(_) => Failure::usage(error),
+            ServeError::PolicyFiles(_) | ServeError::Certificate(_) => Failure::usage(error),
             error => Failure::failed(error),
         })
 }

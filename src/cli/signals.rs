@@ -22,7 +22,7 @@ pub(super) fn cancel_on(kinds: &[SignalKind], shutdown: &Shutdown) -> Result<(),
     Ok(())
 }
 
-/// Has the policy files read again at every SIGHUP.
+/// Has the policy files and the certificate read again at every SIGHUP.
 pub(super) fn reload_on_hangup(reload: &Reload) -> Result<(), Failure> {
     let mut signals = signal(SignalKind::hangup()).map_err(Failure::failed)?;
     let reload = reload.clone();

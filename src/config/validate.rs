@@ -77,6 +77,18 @@ fn names(config: &Config, require: &mut Require<'_>) {
         !config.listen.host.is_empty(),
         "an address to listen on",
     );
+    let listen = &config.listen;
+    let (certificate, key) = (listen.tls_certificate.is_some(), listen.tls_key.is_some());
+    require(
+        "listen.tls_certificate",
+        certificate || !key,
+        "a file, as listen.tls_key is set",
+    );
+    require(
+        "listen.tls_key",
+        key || !certificate,
+        "a file, as listen.tls_certificate is set",
+    );
     let database = &config.database;
     require("database.host", !database.host.is_empty(), "a host");
     require("database.user", !database.user.is_empty(), "a role");

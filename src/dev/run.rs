@@ -282,6 +282,8 @@ fn server_config(options: &DevOptions, keys: &Keys, cluster: &PrivateCluster) ->
         ("database.name", DATABASE),
         ("database.sslmode", "disable"),
         ("database.url", ""),
+        ("listen.tls_certificate", ""),
+        ("listen.tls_key", ""),
         ("auth.jwt_secret", &keys.jwt_secret),
     ] {
         inputs.flags.push((key.to_owned(), value.to_owned()));

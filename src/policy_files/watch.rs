@@ -38,7 +38,7 @@ impl Watcher {
             }
         };
         let events = notify::recommended_watcher(handler)
-            .inspect_err(|error| tracing::warn!(%error, "edits of policy files are noticed late"))
+            .inspect_err(|error| tracing::warn!(%error, "edits of files are noticed late"))
             .ok();
         let mut tick = tokio::time::interval_at(Instant::now() + LOOK_ANYWAY, LOOK_ANYWAY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

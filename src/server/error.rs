@@ -1,3 +1,4 @@
+use super::certificate::CertificateError;
 use crate::auth::KeyError;
 use crate::policy_files::Problem;
 use crate::postgres::SqlError;
@@ -12,6 +13,9 @@ pub enum ServeError {
     /// The settings for database connections cannot be used.
     #[error(transparent)]
     Database(#[from] SqlError),
+    /// The certificate cannot be shown.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// Policy files are wrong: all that is wrong with them.
     #[error("policy files cannot be used: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     PolicyFiles(Vec<Problem>),

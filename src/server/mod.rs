@@ -3,6 +3,7 @@
 //! The only room that knows every other: it fills each module's own settings from [`Config`] and wires the flows
 //! together. No decision of a request or a change is made here.
 
+mod certificate;
 mod channels;
 mod error;
 mod http;
@@ -11,6 +12,7 @@ mod rows;
 mod settings;
 mod startup;
 
+pub use certificate::{CertificateError, CertificateFiles, Identity};
 pub use error::ServeError;
 pub use policies::Reload;
 pub use settings::{connect as connect_settings, policy_directory};
@@ -20,7 +22,9 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+use tokio_rustls::TlsAcceptor;
 
+use certificate::Shown;
 use channels::Channels;
 use policies::PolicySet;
 use rows::Rows;
@@ -43,7 +47,7 @@ use crate::transport::{self, Services};
 /// says what is the matter, and rows flow as soon as they can.
 ///
 /// # Errors
-/// Settings or policy files that cannot be used, or the tasks that did not end within the grace time.
+/// Settings, policy files or certificates that cannot be used, or the tasks that did not end within the grace time.
 pub async fn run(listener: TcpListener, config: Config, shutdown: Shutdown) -> Result<(), ServeError> {
     run_with(listener, config, shutdown, Reload::default()).await
 }
@@ -76,6 +80,7 @@ async fn serve(
     let directory = policy_directory(&config);
     let policies = directory.as_ref().map(PolicySet::read).transpose();
     let policies = policies.map_err(ServeError::PolicyFiles)?.unwrap_or_default();
+    let tls = start_tls(&config, &reload, &metrics, shutdown)?;
     let (stream, states) = watch::channel(StreamState::Starting);
     let (arrived, feed) = watch::channel(None);
     let connect = settings::connect(&config);
@@ -111,11 +116,41 @@ async fn serve(
     shutdown.spawn("startup", startup.run(arrived, follower, failed));
 
     let router = transport::router(services);
+    let service = http::Service {
+        router,
+        tls,
+        bounds: http::Bounds::default(),
+        metrics,
+    };
     tokio::select! {
-        () = http::serve(listener, router, http::Bounds::default(), shutdown) => Ok(()),
+        () = http::serve(listener, service, shutdown) => Ok(()),
         () = requests_had_their_time(shutdown) => Ok(()),
         Ok(error) = failure => Err(error),
     }
+}
+
+/// Reads the certificate, if there is to be one, and follows its files.
+fn start_tls(
+    config: &Config,
+    reload: &Reload,
+    metrics: &Arc<Metrics>,
+    shutdown: &Shutdown,
+) -> Result<Option<TlsAcceptor>, CertificateError> {
+    let Some(files) = CertificateFiles::of(config)? else {
+        return Ok(None);
+    };
+    let identity = files.read()?;
+    let shown = Shown::new(&identity);
+    let acceptor = shown.acceptor()?;
+    let follower = certificate::Follower {
+        files,
+        shown,
+        asked: Arc::clone(&reload.certificate),
+        metrics: Arc::clone(metrics),
+        shutdown: shutdown.clone(),
+    };
+    shutdown.spawn("certificate", follower.run(identity));
+    Ok(Some(acceptor))
 }
 
 /// Once the server stops, requests are given this long to end. It does not concern WebSockets, which close by

@@ -14,14 +14,19 @@ use crate::telemetry::Metrics;
 /// Pause before files are offered again to a database that did not answer.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Asks a server to read its policy files again, although nothing said that they changed. Cheap to clone.
+/// Asks a server to read its policy files and its certificate again, although nothing said that they changed. Cheap to
+/// clone.
 #[derive(Clone, Debug, Default)]
-pub struct Reload(Arc<Notify>);
+pub struct Reload {
+    pub(super) policies: Arc<Notify>,
+    pub(super) certificate: Arc<Notify>,
+}
 
 impl Reload {
     /// Asks. Returns at once.
     pub fn ask(&self) {
-        self.0.notify_one();
+        self.policies.notify_one();
+        self.certificate.notify_one();
     }
 }
 
@@ -97,7 +102,7 @@ impl Follower {
             seen = found;
             asked = tokio::select! {
                 () = watcher.changed() => false,
-                () = self.reload.0.notified() => true,
+                () = self.reload.policies.notified() => true,
                 () = tokio::time::sleep(RETRY), if waiting => false,
             };
         }

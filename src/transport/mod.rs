@@ -10,9 +10,11 @@ mod rest;
 mod seams;
 mod slots;
 mod socket;
+mod stream;
 mod websocket;
 
 pub use seams::{ChannelRights, Pending, RowFeed, TokenVerifier};
+pub use stream::Stream;
 
 use std::sync::Arc;
 use std::time::Duration;

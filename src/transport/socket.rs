@@ -1,4 +1,4 @@
-//! A WebSocket over a TCP connection. The library reads, answers pings and closes; frames are written from where they are:
+//! A WebSocket over TCP or TLS. The library reads, answers pings and closes; frames are written from where they are:
 //! many connections share a frame's bytes, and a buffer that it is copied to would stay as large as the largest one for as
 //! long as the connection lives.
 
@@ -6,18 +6,18 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::IoSlice;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::stream::Stream;
 use crate::hub::Frame;
 
 /// Frames that are together no larger than this are copied for one system call: that costs less than naming them one by
@@ -29,7 +29,7 @@ const HEADER: usize = 10;
 
 /// The server's end of a WebSocket.
 pub(super) struct Socket {
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<Stream>,
     /// What is to be written, in order.
     frames: VecDeque<Frame>,
     /// How many bytes of the first one are out, with its header.
@@ -42,7 +42,7 @@ pub(super) struct Socket {
 
 impl Socket {
     /// Over a connection that has been upgraded, from which this was read already.
-    pub(super) async fn new(stream: TcpStream, read: Bytes, config: WebSocketConfig) -> Self {
+    pub(super) async fn new(stream: Stream, read: Bytes, config: WebSocketConfig) -> Self {
         let stream = match read.is_empty() {
             true => WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await,
             false => {
@@ -91,9 +91,9 @@ impl Socket {
         }
     }
 
-    /// Whether everything that was queued has been written.
+    /// Whether everything that was queued has been written, and has gone out.
     pub(super) fn is_written(&self) -> bool {
-        self.frames.is_empty()
+        self.frames.is_empty() && !self.stream.get_ref().holds_back()
     }
 
     /// Waits until the connection has taken something. Cancel-safe.
@@ -128,15 +128,27 @@ impl Socket {
         self.stream.send(Message::Close(Some(frame))).await
     }
 
+    /// Says that nothing more comes. What cannot be said at once is left unsaid.
+    pub(super) fn hang_up(&mut self) {
+        let stream = self.stream.get_mut();
+        if stream.says_its_end() {
+            let mut cx = Context::from_waker(Waker::noop());
+            let _ = Pin::new(stream).poll_shutdown(&mut cx);
+        }
+    }
+
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.begun == 0 && self.answers {
             ready!(self.stream.poll_flush_unpin(cx))?;
             self.answers = false;
         }
-        let Some(first) = self.frames.front() else {
-            return Poll::Ready(Ok(()));
-        };
         let stream = Pin::new(self.stream.get_mut());
+        let Some(first) = self.frames.front() else {
+            return match stream.holds_back() {
+                true => stream.poll_flush(cx).map_err(Error::from),
+                false => Poll::Ready(Ok(())),
+            };
+        };
         let copy = copy(&self.frames);
         let written = if copy.is_empty() {
             let header = Header::of(first);

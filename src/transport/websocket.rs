@@ -23,6 +23,7 @@ use super::Server;
 use super::connection::Connection;
 use super::slots::Slot;
 use super::socket::Socket;
+use super::stream::Stream;
 use crate::auth::MAX_TOKEN_BYTES;
 use crate::protocol::Version;
 use crate::protocol::errors::ConnectError;
@@ -98,8 +99,8 @@ struct New {
 async fn serve(upgrade: OnUpgrade, server: Arc<Server>, new: New, slot: Slot) {
     // Otherwise the client has gone meanwhile.
     let Ok(upgraded) = upgrade.await else { return };
-    let Some((stream, read)) = tcp(upgraded) else {
-        tracing::error!("a connection that is not TCP");
+    let Some((stream, read)) = beneath(upgraded) else {
+        tracing::error!("a connection of an unknown kind");
         return;
     };
     // What is somewhat too large is read to its end, so that the client gets a close code instead of a reset.
@@ -121,13 +122,13 @@ async fn serve(upgrade: OnUpgrade, server: Arc<Server>, new: New, slot: Slot) {
     drop(slot);
 }
 
-/// The connection beneath, and what was read of it beyond the request: of hyper alone, or as `axum::serve` wraps it.
-fn tcp(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
+/// The connection beneath, and what was read of it beyond the request: the server's own, or TCP as `axum::serve` wraps it.
+fn beneath(upgraded: Upgraded) -> Option<(Stream, Bytes)> {
+    match upgraded.downcast::<TokioIo<Stream>>() {
         Ok(parts) => Some((parts.io.into_inner(), parts.read_buf)),
         Err(upgraded) => {
             let parts = downcast::<TokioIo<TcpStream>>(upgraded).ok()?;
-            Some((parts.io.into_inner(), parts.read_buf))
+            Some((Stream::Plain(parts.io.into_inner()), parts.read_buf))
         }
     }
 }

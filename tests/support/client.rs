@@ -2,7 +2,7 @@
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -31,9 +31,14 @@ pub struct Message {
     pub payload: Value,
 }
 
+/// What a connection goes through.
+pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
+
 /// A connection.
 pub struct Client {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Box<dyn Wire>>,
     version: Version,
     next_ref: u64,
     /// Of the last join.
@@ -89,8 +94,9 @@ impl Client {
             .expect("a connection")
     }
 
-    async fn over(
-        stream: TcpStream,
+    /// Connects over what has been connected already.
+    pub async fn over(
+        stream: impl Wire + 'static,
         address: &str,
         version: Version,
         token: &str,
@@ -106,6 +112,7 @@ impl Client {
             let value = HeaderValue::from_str(value).expect("a header");
             request.headers_mut().insert(*name, value);
         }
+        let stream: Box<dyn Wire> = Box::new(stream);
         let (socket, _) = tokio::time::timeout(LIMIT, client_async(request, stream))
             .await
             .expect("an answer in time")?;

@@ -10,6 +10,7 @@ pub(crate) mod own;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod server;
+pub(crate) mod tls;
 pub(crate) mod token;
 
 pub(crate) use client::{Client, Message, Version};

@@ -8,6 +8,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
+mod http2;
+mod tls;
+
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -17,10 +20,15 @@ struct Served {
     entered: Arc<Notify>,
     leave: Arc<Notify>,
     serving: JoinHandle<()>,
+    metrics: Arc<Metrics>,
 }
 
 /// A server with `/`, which answers, and `/slow`, which says when it is entered and waits until it may leave.
 async fn served(bounds: Bounds) -> Served {
+    served_over(bounds, None).await
+}
+
+async fn served_over(bounds: Bounds, tls: Option<TlsAcceptor>) -> Served {
     let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (entering, leaving) = (Arc::clone(&entered), Arc::clone(&leave));
     let slow = || async move {
@@ -35,12 +43,20 @@ async fn served(bounds: Bounds) -> Served {
     let address = listener.local_addr().unwrap();
     let shutdown = Shutdown::new();
     let stopping = shutdown.clone();
+    let metrics = Metrics::new();
+    let service = Service {
+        router,
+        tls,
+        bounds,
+        metrics: Arc::clone(&metrics),
+    };
     Served {
         address,
         shutdown,
         entered,
         leave,
-        serving: tokio::spawn(async move { serve(listener, router, bounds, &stopping).await }),
+        serving: tokio::spawn(async move { serve(listener, service, &stopping).await }),
+        metrics,
     }
 }
 

@@ -142,6 +142,7 @@ impl Connection {
             Ending::Client => drop(timeout(CLOSE_TIMEOUT, self.socket.flush()).await),
             Ending::Error | Ending::WriteTimeout => {}
         }
+        self.socket.hang_up();
         self.outbox.close();
     }
 

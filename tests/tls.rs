@@ -337,4 +337,26 @@ async fn files_that_cannot_be_used_are_named_before_anything_is_served() {
         assert_eq!(output.status.code(), Some(code), "{errors}");
         assert!(errors.contains(&said), "{errors}");
     }
+    let check = |certificate| {
+        [
+            "check",
+            "--listen-tls-certificate",
+            certificate,
+            "--listen-tls-key",
+            &key,
+        ]
+    };
+    let good = process::run(&db.settings, &check(&certificate)).await;
+    let report = String::from_utf8_lossy(&good.stdout);
+    assert!(
+        report.contains("ok    certificate") && report.contains("localhost; expires on "),
+        "{report}"
+    );
+    let bad = process::run(&db.settings, &check(&root)).await;
+    let report = String::from_utf8_lossy(&bad.stdout);
+    assert!(
+        report.contains("FAIL  certificate") && report.contains("is not the key of"),
+        "{report}"
+    );
+    assert_eq!(bad.status.code(), Some(1));
 }

@@ -1,8 +1,9 @@
-//! The doctor: looks at a database as `serve` would, says what is missing and what to run.
+//! The doctor: looks at a database, and at the certificate, as `serve` would, says what is missing and what to run.
 //!
 //! It changes nothing: the one thing it creates is a temporary replication slot, to see that the output plugin loads,
 //! and that is gone before the next line is written.
 
+mod certificate;
 mod channels;
 mod database;
 mod files;
@@ -17,8 +18,11 @@ pub use report::{Level, Line, Report, RoleView, TableView, Verdict};
 
 use std::time::Duration;
 
+use chrono::Utc;
+
 use crate::policy_files::Directory;
 use crate::postgres::{ConnectSettings, Connection, ErrorKind, Session, SqlError, connect};
+use crate::server::CertificateFiles;
 
 /// Longest time for any one question. Making a slot waits for transactions that write, which may take long.
 const QUESTION: Duration = Duration::from_secs(10);
@@ -38,6 +42,8 @@ pub struct CheckOptions {
     pub directory: Option<Directory>,
     /// Tables without policies are shown to nobody (`policy.required`).
     pub policies_required: bool,
+    /// The certificate that clients are shown, if they are shown one.
+    pub certificate: Option<CertificateFiles>,
 }
 
 impl Default for CheckOptions {
@@ -51,6 +57,7 @@ impl Default for CheckOptions {
                 .to_vec(),
             directory: None,
             policies_required: false,
+            certificate: None,
         }
     }
 }
@@ -59,6 +66,9 @@ impl Default for CheckOptions {
 /// at most, unless the database takes its time to answer.
 pub async fn run(settings: &ConnectSettings, options: &CheckOptions) -> Report {
     let mut report = Report::default();
+    if let Some(files) = &options.certificate {
+        certificate::judge(files, Utc::now(), &mut report);
+    }
     let mut session = Session::new("rowcast check");
     session.statement_timeout = Some(QUESTION);
     let mut connection = match connect(settings, &session).await {

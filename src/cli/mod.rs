@@ -105,6 +105,7 @@ fn check(matches: &ArgMatches) -> Result<ExitCode, Failure> {
         publication: config.replication.publication.clone(),
         directory: server::policy_directory(&config),
         policies_required: config.policy.required,
+        certificate: server::CertificateFiles::of(&config).map_err(Failure::usage)?,
         ..check::CheckOptions::default()
     };
     let report = block_on(check::run(&server::connect_settings(&config), &options))?;

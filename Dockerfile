@@ -43,8 +43,8 @@ COPY --from=build /rowcast /usr/local/bin/rowcast
 ENV PORT=4000
 EXPOSE 4000
 USER rowcast
-# bash speaks enough HTTP for this, so the image needs no client.
+# bash speaks enough HTTP for this, so the image needs no client. It speaks no TLS: there it looks whether somebody listens.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=10s --retries=6 \
-  CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/$PORT && printf 'GET /healthcheck HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [ \"$status\" = 200 ]"]
+  CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/$PORT && { [ -n \"$ROWCAST_LISTEN_TLS_CERTIFICATE\" ] || { printf 'GET /healthcheck HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [ \"$status\" = 200 ]; }; }"]
 ENTRYPOINT ["rowcast"]
 CMD ["serve"]

@@ -7,6 +7,7 @@ mod certificate;
 mod channels;
 mod error;
 mod http;
+mod places;
 mod policies;
 mod rows;
 mod settings;
@@ -26,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 
 use certificate::Shown;
 use channels::Channels;
+use places::{Keeper, Nowhere};
 use policies::PolicySet;
 use rows::Rows;
 use startup::Startup;
@@ -89,11 +91,30 @@ async fn serve(
         config.limits.outbox_bytes / 2,
     );
     let rooms = Rooms::start(settings::rooms(&config), Arc::clone(&metrics), shutdown);
+    let places = Places::new(config.resume.window, config.resume.places);
+    let keeper = match config.resume.keep_places {
+        true => {
+            let pool = Pool::new(&connect, &settings::places_pool(&config))?;
+            let window = config.resume.window;
+            Some(Keeper::start(
+                pool,
+                Arc::clone(&places),
+                window,
+                states.clone(),
+                shutdown,
+            ))
+        }
+        false => None,
+    };
     let services = Services {
         tokens: Arc::new(Verifier::new(settings::auth(&config))?),
         channels: Arc::new(Channels::new(feed.clone(), messages)),
         rooms: rooms.clone(),
-        places: Places::new(config.resume.window, config.resume.places),
+        places,
+        keeper: match keeper.clone() {
+            Some(keeper) => Arc::new(keeper),
+            None => Arc::new(Nowhere),
+        },
         rows: Arc::new(Rows::new(feed, states)),
         metrics: Arc::clone(&metrics),
         shutdown: shutdown.clone(),
@@ -124,7 +145,12 @@ async fn serve(
     };
     tokio::select! {
         () = http::serve(listener, service, shutdown) => Ok(()),
-        () = requests_had_their_time(shutdown) => Ok(()),
+        () = requests_had_their_time(shutdown) => {
+            if let Some(keeper) = keeper {
+                keeper.save().await;
+            }
+            Ok(())
+        }
         Ok(error) = failure => Err(error),
     }
 }

@@ -83,6 +83,14 @@ pub(super) fn messages_pool(config: &Config) -> PoolOptions {
     }
 }
 
+/// One connection, used for a moment at the beginning and at the end.
+pub(super) fn places_pool(config: &Config) -> PoolOptions {
+    let mut options = messages_pool(config);
+    options.size = 1;
+    options.session.application_name = "rowcast_places".to_owned();
+    options
+}
+
 pub(super) fn judge_pool(config: &Config) -> PoolOptions {
     let policy = &config.policy;
     let mut session = Session::new("rowcast_judge");

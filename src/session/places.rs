@@ -32,6 +32,46 @@ pub struct TopicPlace {
     pub room: Option<room::Since>,
 }
 
+/// One channel of a place, as JSON: `[private, rows, room]`.
+type Written = (bool, Option<String>, Option<String>);
+
+impl Place {
+    /// For another server.
+    pub fn to_json(&self) -> String {
+        let topics: HashMap<&str, Written> = self
+            .topics
+            .iter()
+            .map(|(topic, place)| {
+                let (rows, room) = (
+                    place.rows.map(|at| at.to_string()),
+                    place.room.map(|at| at.to_string()),
+                );
+                (&**topic, (place.private, rows, room))
+            })
+            .collect();
+        // A map of texts has no form that cannot be written.
+        serde_json::to_string(&topics).unwrap_or_default()
+    }
+
+    /// `None` for anything else.
+    pub fn from_json(text: &str) -> Option<Self> {
+        let topics: HashMap<String, Written> = serde_json::from_str(text).ok()?;
+        let place = |(private, rows, room): Written| {
+            Some(TopicPlace {
+                private,
+                rows: rows.map(|text| text.parse()).transpose().ok()?,
+                room: room.map(|text| text.parse()).transpose().ok()?,
+            })
+        };
+        let topics = topics
+            .into_iter()
+            .map(|(topic, written)| Some((topic.into(), place(written)?)));
+        Some(Self {
+            topics: topics.collect::<Option<_>>()?,
+        })
+    }
+}
+
 /// What is known of a client that has connected.
 #[derive(Clone, Debug, Default)]
 pub struct Returning {
@@ -307,6 +347,21 @@ mod tests {
         assert!(places.connect(&"x".repeat(129), Instant::now()).is_none());
         let none = Places::new(Duration::ZERO, 2);
         assert!(none.connect("a", Instant::now()).is_none());
+    }
+
+    #[test]
+    fn places_are_texts() {
+        let mut place = place(7);
+        let rows = TopicPlace {
+            private: true,
+            rows: Some("5-16b3748".parse().unwrap()),
+            room: None,
+        };
+        place.topics.insert("realtime:\"ü".into(), rows);
+        assert_eq!(Place::from_json(&place.to_json()), Some(place));
+        for wrong in ["", "[]", "7", r#"{"a":[1]}"#, r#"{"a":[true,"x",null]}"#] {
+            assert_eq!(Place::from_json(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod socket;
 mod stream;
 mod websocket;
 
-pub use seams::{ChannelRights, Pending, RowFeed, TokenVerifier};
+pub use seams::{ChannelRights, Pending, PlaceKeeper, RowFeed, TokenVerifier};
 pub use stream::Stream;
 
 use std::sync::Arc;
@@ -109,6 +109,8 @@ pub struct Services {
     pub rooms: Rooms,
     /// Where clients were that are away.
     pub places: Arc<Places>,
+    /// Where those were that came from another server.
+    pub keeper: Arc<dyn PlaceKeeper>,
     /// Where counts go, and what `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// Ends every connection.
@@ -125,6 +127,7 @@ struct Server {
     rows: Arc<dyn RowFeed>,
     channels: Arc<dyn ChannelRights>,
     places: Arc<Places>,
+    keeper: Arc<dyn PlaceKeeper>,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
     settings: Settings,
@@ -144,6 +147,7 @@ pub fn router(services: Services) -> Router {
         channels,
         rooms,
         places,
+        keeper,
         metrics,
         shutdown,
         limits,
@@ -181,6 +185,7 @@ pub fn router(services: Services) -> Router {
         rows,
         channels,
         places,
+        keeper,
         metrics,
         shutdown,
         settings,

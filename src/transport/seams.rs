@@ -14,6 +14,7 @@ use crate::hub::Frame;
 use crate::messages::{MessagesError, Persist, Stored};
 use crate::policy::Rights;
 use crate::policy::listing::Listing;
+use crate::session::Place;
 
 /// An outcome that is still to come.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -50,6 +51,12 @@ pub trait RowFeed: Send + Sync + 'static {
     fn policies(&self) -> Pending<Result<Listing, SubscribeError>>;
     /// The state of the replication stream, and its changes.
     fn stream(&self) -> watch::Receiver<StreamState>;
+}
+
+/// Knows where clients were when they were with another server.
+pub trait PlaceKeeper: Send + Sync + 'static {
+    /// The place of a client that this server does not know; `None` if nobody does.
+    fn recall(&self, id: Arc<str>) -> Pending<Option<Place>>;
 }
 
 /// Serves what private channels need of the database.

@@ -1,6 +1,7 @@
 //! Who may open a WebSocket: path, version, token, limits, in the order of protocol.md a.5.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::rejection::QueryRejection;
@@ -14,7 +15,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tracing::debug;
@@ -111,8 +112,13 @@ async fn serve(upgrade: OnUpgrade, server: Arc<Server>, new: New, slot: Slot) {
         .max_message_size(Some(limit))
         .max_frame_size(Some(limit));
     let socket = Socket::new(stream, read, config).await;
-    let now = Instant::now().into_std();
-    let returning = new.session.and_then(|id| server.places.connect(&id, now));
+    let returning = match new.session {
+        Some(id) => {
+            recall(&server, &id).await;
+            server.places.connect(&id, Instant::now().into_std())
+        }
+        None => None,
+    };
     let mut connection = Connection::new(server, socket, new.version, new.token, new.headers);
     if let Some((holder, returning)) = returning {
         connection.track(holder, returning);
@@ -121,6 +127,20 @@ async fn serve(upgrade: OnUpgrade, server: Arc<Server>, new: New, slot: Slot) {
     drop(connection);
     drop(slot);
 }
+
+/// A client that is not known here may come from another server.
+async fn recall(server: &Server, id: &str) {
+    if server.places.knows(id) {
+        return;
+    }
+    let id: Arc<str> = Arc::from(id);
+    if let Ok(Some(place)) = timeout(RECALL, server.keeper.recall(Arc::clone(&id))).await {
+        server.places.take_over([(id, place)], Instant::now().into_std());
+    }
+}
+
+/// Longest wait for what another server knew of a client. Without it, the client is told to look itself.
+const RECALL: Duration = Duration::from_secs(2);
 
 /// The connection beneath, and what was read of it beyond the request: the server's own, or TCP as `axum::serve` wraps it.
 fn beneath(upgraded: Upgraded) -> Option<(Stream, Bytes)> {

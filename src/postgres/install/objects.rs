@@ -200,6 +200,7 @@ fn rowcast() -> Group {
             "rowcast/read_relation"
         )
         .essential(),
+        object!(Table, "rowcast.places", "rowcast/places"),
         object!(
             Function,
             "rowcast.read_relations(text[], json, integer, bigint[])",

@@ -57,6 +57,15 @@ struct FakeFeed {
     given_back: mpsc::UnboundedSender<SubscriberId>,
 }
 
+/// Nobody comes from another server.
+struct NoKeeper;
+
+impl super::PlaceKeeper for NoKeeper {
+    fn recall(&self, _id: Arc<str>) -> Pending<Option<crate::session::Place>> {
+        Box::pin(std::future::ready(None))
+    }
+}
+
 impl RowFeed for FakeFeed {
     fn position(&self) -> Option<crate::change::Cursor> {
         None
@@ -201,6 +210,7 @@ impl Server {
             channels,
             rooms: rooms.clone(),
             places: crate::session::Places::new(Duration::from_secs(60), 100),
+            keeper: Arc::new(NoKeeper),
             metrics: Arc::clone(&metrics),
             shutdown: shutdown.clone(),
             limits,

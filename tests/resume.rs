@@ -1,6 +1,7 @@
 //! Clients that were away get what they missed: by a cursor that they tell, or by their session id.
 
 mod cursors;
+mod libraries;
 mod sessions;
 
 use serde_json::{Value, json};

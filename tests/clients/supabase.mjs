@@ -3,12 +3,13 @@ import { createClient } from '@supabase/supabase-js'
 import { WebSocket } from 'ws'
 import { obey, say } from './contract.mjs'
 
-const { ROWCAST_URL, ROWCAST_KEY, ROWCAST_TOKEN, TOPIC = 'test', VSN } = process.env
+const { ROWCAST_URL, ROWCAST_KEY, ROWCAST_TOKEN, TOPIC = 'test', VSN, SESSION } = process.env
 const bindings = JSON.parse(process.env.BINDINGS ?? '[{"event":"*","schema":"public"}]')
 const config = JSON.parse(process.env.CHANNEL_CONFIG ?? '{}')
 
 // Node 20 has no WebSocket of its own, so the library asks for one here.
-const realtime = { transport: WebSocket, ...(VSN && { vsn: VSN }) }
+const params = SESSION && { params: { session: SESSION } }
+const realtime = { transport: WebSocket, ...(VSN && { vsn: VSN }), ...params }
 const client = createClient(ROWCAST_URL, ROWCAST_KEY, {
   realtime,
   auth: { persistSession: false, autoRefreshToken: false },

@@ -82,7 +82,8 @@ async fn what_is_no_cursor_or_too_old_is_told_and_harms_nobody() {
     db.execute("insert into n values (2)").await;
     cursor(&mut first).await;
     server.passed(&db).await;
-    let foreign = format!("1{}", &old[1..]);
+    let other = if old.starts_with('1') { '2' } else { '1' };
+    let foreign = format!("{other}{}", &old[1..]);
     for (since, told) in [
         ("nonsense".to_owned(), "resync: not a cursor"),
         ("1-2-3-4-5".to_owned(), "resync: not a cursor"),

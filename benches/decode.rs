@@ -157,6 +157,7 @@ async fn rowcast(cluster: &PrivateCluster, database: &Connection, end: Lsn) -> D
             plugin: "wal2json".to_owned(),
             recreate_lost: false,
             take_over: false,
+            failover: false,
         },
         application_name: "rowcast bench".to_owned(),
         peer_timeout: Duration::from_secs(60),

@@ -2,6 +2,10 @@
 //!
 //! Passed down, never global: several servers run and end in one process.
 
+mod drain;
+
+pub use drain::{Drain, Guest};
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +20,8 @@ use tokio_util::task::TaskTracker;
 pub struct Shutdown {
     /// What [`Shutdown::is_cancelled`] looks at, without a lock.
     asked: Arc<AtomicBool>,
+    /// Of what this is a part, that one's.
+    asked_of_all: Option<Arc<AtomicBool>>,
     token: CancellationToken,
     tracker: TaskTracker,
     running: Arc<Mutex<BTreeMap<&'static str, usize>>>,
@@ -27,6 +33,17 @@ impl Shutdown {
         Self::default()
     }
 
+    /// A part of it, which can be asked to stop before the rest, and is with the rest. Its tasks are waited for with all others.
+    pub fn part(&self) -> Self {
+        Self {
+            asked: Arc::default(),
+            asked_of_all: Some(Arc::clone(&self.asked)),
+            token: self.token.child_token(),
+            tracker: self.tracker.clone(),
+            running: Arc::clone(&self.running),
+        }
+    }
+
     /// Asks everything to stop. Returns at once; see [`Shutdown::wait`].
     pub fn cancel(&self) {
         self.asked.store(true, Ordering::Release);
@@ -35,7 +52,8 @@ impl Shutdown {
 
     /// Whether stopping has been asked for.
     pub fn is_cancelled(&self) -> bool {
-        self.asked.load(Ordering::Acquire)
+        let asked = |asked: &Arc<AtomicBool>| asked.load(Ordering::Acquire);
+        asked(&self.asked) || self.asked_of_all.as_ref().is_some_and(asked)
     }
 
     /// Resolves once stopping has been asked for.
@@ -117,6 +135,21 @@ mod tests {
         shutdown.cancel();
         let error = shutdown.wait(Duration::from_millis(50)).await.unwrap_err();
         assert!(error.to_string().contains("stubborn (1)"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_part_stops_before_the_rest_and_with_it() {
+        let shutdown = Shutdown::new();
+        let (early, late) = (shutdown.part(), shutdown.part());
+        early.cancel();
+        early.cancelled().await;
+        assert!(early.is_cancelled() && !late.is_cancelled() && !shutdown.is_cancelled());
+        late.spawn("of a part", std::future::pending());
+        shutdown.cancel();
+        late.cancelled().await;
+        assert!(late.is_cancelled());
+        let error = shutdown.wait(Duration::from_millis(50)).await.unwrap_err();
+        assert!(error.to_string().contains("of a part (1)"), "{error}");
     }
 
     #[tokio::test]

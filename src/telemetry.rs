@@ -93,6 +93,18 @@ metrics! {
     delivered_lsn: Gauge = "rowcast_delivered_lsn_bytes", Gauge::default();
     /// WAL position confirmed to the slot, in bytes: everything committed before it has left the replay window.
     confirmed_lsn: Gauge = "rowcast_confirmed_lsn_bytes", Gauge::default();
+    /// WAL that Postgres keeps for the slot, in bytes.
+    slot_retained: Gauge = "rowcast_slot_retained_bytes", Gauge::default();
+    /// WAL between what was confirmed to the slot and now, in bytes.
+    slot_unconfirmed: Gauge = "rowcast_slot_unconfirmed_bytes", Gauge::default();
+    /// WAL that can still be written before Postgres gives the slot up, in bytes; -1 where nothing limits it.
+    slot_safe: Gauge = "rowcast_slot_safe_bytes", Gauge::default();
+    /// What Postgres says of the slot's WAL: 1 for the status that holds.
+    slot_wal_status: Family<Label, Gauge> = "rowcast_slot_wal_status", Family::default();
+    /// WAL that the replay window may hold back now, in bytes.
+    slot_wal_budget: Gauge = "rowcast_slot_wal_budget_bytes", Gauge::default();
+    /// Messages written because the slot stood still while other databases wrote.
+    heartbeats: Counter = "rowcast_heartbeats_total", Counter::default();
     /// Seconds between a transaction's commit and its hand-over to the outboxes.
     commit_to_outbox: Histogram = "rowcast_commit_to_outbox_seconds", seconds();
     /// Subscriptions to row changes held now.

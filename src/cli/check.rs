@@ -36,6 +36,8 @@ pub struct CheckOptions {
     pub slot: String,
     /// The output plugin of that slot.
     pub plugin: String,
+    /// Most WAL that the replay window may hold back, in bytes.
+    pub wal_budget: u64,
     /// Roles that tokens may carry, for the question of what they could see.
     pub roles: Vec<String>,
     /// Where policy files are.
@@ -52,6 +54,7 @@ impl Default for CheckOptions {
             publication: "supabase_realtime".into(),
             slot: "rowcast".into(),
             plugin: "wal2json".into(),
+            wal_budget: 1 << 30,
             roles: ["anon", "authenticated", "service_role"]
                 .map(str::to_owned)
                 .to_vec(),
@@ -97,7 +100,7 @@ async fn examine(
     report: &mut Report,
 ) -> Result<(), SqlError> {
     let facts = server::Facts::read(connection).await?;
-    facts.judge(report);
+    facts.judge(options, report);
     let found = slot::Slot::read(connection, &options.slot).await?;
     server::judge_room(&facts, found.is_some(), report);
     slot::judge_plugin(connection, &facts, found.as_ref(), options, report).await;

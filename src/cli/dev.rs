@@ -102,7 +102,7 @@ async fn dev(options: DevOptions) -> Result<(), Failure> {
         SignalKind::terminate(),
         SignalKind::hangup(),
     ];
-    signals::cancel_on(&stopping, &shutdown)?;
+    signals::cancel_on(&stopping, &shutdown, signals::Again::Waits)?;
     run_dev(options, shutdown).await.map_err(|error| match error {
         DevError::Config(error) => Failure::usage(error),
         error @ DevError::PolicyFiles(_) => Failure::usage(error),

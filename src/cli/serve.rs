@@ -54,7 +54,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
 
 async fn serve(config: Config) -> Result<(), Failure> {
     let shutdown = Shutdown::new();
-    signals::cancel_on(&[SignalKind::interrupt(), SignalKind::terminate()], &shutdown)?;
+    let stopping = [SignalKind::interrupt(), SignalKind::terminate()];
+    signals::cancel_on(&stopping, &shutdown, signals::Again::Ends)?;
     let (host, port) = (config.listen.host.as_str(), config.listen.port);
     let listener = TcpListener::bind((host, port)).await.map_err(|error| {
         Failure::failed(format!(

@@ -6,16 +6,31 @@ use super::Failure;
 use crate::server::Reload;
 use crate::shutdown::Shutdown;
 
-/// Cancels `shutdown` at the first of these signals; further ones change nothing, stopping is under way.
-pub(super) fn cancel_on(kinds: &[SignalKind], shutdown: &Shutdown) -> Result<(), Failure> {
-    for kind in kinds {
-        let mut signals = signal(*kind).map_err(Failure::failed)?;
+/// What a second signal does.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Again {
+    /// Nothing: stopping is under way, and would leave something behind.
+    Waits,
+    /// Ends the process at once: who asks twice has had enough of waiting for clients.
+    Ends,
+}
+
+/// Cancels `shutdown` at the first of these signals.
+pub(super) fn cancel_on(kinds: &[SignalKind], shutdown: &Shutdown, again: Again) -> Result<(), Failure> {
+    for kind in kinds.iter().copied() {
+        let mut signals = signal(kind).map_err(Failure::failed)?;
         let shutdown = shutdown.clone();
         // Not tracked: it waits for as long as the process lives.
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
-                tracing::info!("stopping");
-                shutdown.cancel();
+                match again {
+                    Again::Ends if shutdown.is_cancelled() => {
+                        tracing::warn!("asked once more to stop, ending at once");
+                        // As of a process that the signal has ended.
+                        std::process::exit(128 + kind.as_raw_value());
+                    }
+                    _ => shutdown.cancel(),
+                }
             }
         });
     }

@@ -112,7 +112,14 @@ fn times(config: &Config, require: &mut Require<'_>) {
         ("session.write_timeout", config.session.write_timeout),
         ("session.no_channel_timeout", config.session.no_channel_timeout),
         ("session.join_wait", config.session.join_wait),
+        ("replication.slot_interval", config.replication.slot_interval),
     ] {
         require(key, value > Duration::ZERO, "more than 0");
     }
+    let listen = &config.listen;
+    require(
+        "listen.shutdown_grace",
+        listen.shutdown_grace > listen.drain.saturating_add(listen.drain_notice),
+        "more than listen.drain_notice and listen.drain together",
+    );
 }

@@ -87,13 +87,13 @@ pub enum Failure {
     SlotName(String),
     /// Somebody else reads from the slot.
     #[error(
-        "slot {slot} is in use by process {pid}; stop that reader, give each server a slot of its own, or wait for the end of a connection of ours that broke"
+        "standby: waits for slot {slot}, which is in use by {by}, and takes over once it is free; if this is to be no standby, give it a slot of its own"
     )]
     SlotInUse {
         /// The slot.
         slot: String,
-        /// The server process that reads from it.
-        pid: String,
+        /// Who reads from it: a process of the database server, or another server of ours.
+        by: String,
     },
     /// The slot belongs to another plugin or database, or is a physical one.
     #[error("slot {slot} belongs to {owner}; choose another slot name, or drop that slot if nobody needs it")]
@@ -141,6 +141,9 @@ pub enum Failure {
     /// The server's messages make no sense.
     #[error("the server broke the protocol: {0}")]
     Protocol(&'static str),
+    /// The connection beside the stream, which looks at the slot, could not be used.
+    #[error("no answer beside the replication stream ({0}); it is tried again")]
+    Beside(String),
     /// Any other error of the server.
     #[error("the server refused it: {0}")]
     Server(#[from] ServerError),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::failure::Failure;
 use super::progress::{Disorder, End, Item, Progress};
 use super::wal2json::{Decoder, Message};
+use super::watcher::HEARTBEAT;
 use crate::change::{Epoch, Event, Lsn, StreamState, TableName};
 use crate::telemetry::Metrics;
 
@@ -83,9 +84,17 @@ impl Intake {
         self.batch.push(Event::Stream(state), 0);
     }
 
-    /// Positions belong to another history from here on.
+    /// Positions belong to another history from here on. Must be followed by [`Intake::carry`].
     pub(super) fn begin_epoch(&mut self, epoch: Epoch, start: Lsn) {
+        self.batch
+            .events
+            .pop_if(|event| matches!(event, Event::Tables(_)));
         self.batch.push(Event::Epoch { epoch, start }, 0);
+    }
+
+    /// These tables are streamed from here on.
+    pub(super) fn carry(&mut self, tables: Arc<BTreeSet<TableName>>) {
+        self.batch.push(Event::Tables(tables), 0);
     }
 
     /// Another set of tables is streamed from here on, starting behind what was handed over.
@@ -93,7 +102,7 @@ impl Intake {
         self.progress.rewind(handed_over);
         self.batch.keep_states();
         self.missing = None;
-        self.batch.push(Event::Tables(Arc::clone(tables)), 0);
+        self.carry(Arc::clone(tables));
     }
 
     /// The sender has sent everything before `wal_end`.
@@ -127,6 +136,15 @@ impl Intake {
                     self.metrics.changes.inc();
                     self.batch.push(Event::Change(change), bytes);
                 }
+            }
+            Message::Message {
+                transactional,
+                lsn,
+                prefix,
+                ..
+            } if !transactional && prefix == HEARTBEAT => {
+                // Everything that committed before it has been sent, and that is all it says.
+                self.keepalive(lsn);
             }
             Message::Message {
                 transactional,

@@ -12,6 +12,7 @@ mod connection;
 mod failure;
 mod feedback;
 mod frames;
+mod guard;
 mod intake;
 #[cfg(test)]
 mod live_tests;
@@ -23,8 +24,10 @@ mod socket;
 mod stream;
 pub mod wal2json;
 mod walsender;
+mod watcher;
 
 pub use backoff::Backoff;
 pub use failure::{Failure, ServerError};
 pub use slot::SlotSettings;
 pub use stream::{Settings, Signals, run};
+pub use watcher::{SlotHealth, WalStatus, WatchSettings, Watched, watch};

@@ -16,6 +16,8 @@ pub struct SlotSettings {
     pub recreate_lost: bool,
     /// Whether another process that reads from the slot is terminated. Otherwise it is waited for.
     pub take_over: bool,
+    /// Whether a slot that we make is one that Postgres copies to its standbys (17 and later).
+    pub failover: bool,
 }
 
 /// Which history the WAL positions belong to (manual, `IDENTIFY_SYSTEM`).
@@ -82,7 +84,7 @@ pub(super) async fn open(
         Verdict::TakeOver { pid } => {
             let terminate = format!("SELECT pg_catalog.pg_terminate_backend({pid})");
             walsender.query(&terminate).await?;
-            return Err(in_use(settings, pid.to_string()));
+            return Err(in_use(settings, *pid));
         }
     };
     Ok(Slot {
@@ -180,14 +182,18 @@ fn judge(
     }
     match state.active_pid {
         Some(pid) if settings.take_over => return Ok(Verdict::TakeOver { pid }),
-        Some(pid) => return Err(in_use(settings, pid.to_string())),
+        Some(pid) => return Err(in_use(settings, pid)),
         None => {}
     }
-    let advanced = (known.identity.is_some() && state.confirmed > known.passed)
-        .then(|| format!("slot {slot} was advanced or read by somebody else; changes may have been missed"));
+    let advanced = (known.identity.is_some() && state.confirmed > known.passed).then(|| advanced(slot));
     Ok(Verdict::Use {
         reset: moved.or(advanced),
     })
+}
+
+/// Why a stream from a slot that others moved does not continue the earlier one.
+pub(super) fn advanced(slot: &str) -> String {
+    format!("slot {slot} was advanced or read by somebody else; changes may have been missed")
 }
 
 fn foreign(state: &State, found: &Found, settings: &SlotSettings) -> Option<String> {
@@ -202,10 +208,10 @@ fn foreign(state: &State, found: &Found, settings: &SlotSettings) -> Option<Stri
     }
 }
 
-fn in_use(settings: &SlotSettings, pid: String) -> Failure {
+fn in_use(settings: &SlotSettings, pid: u32) -> Failure {
     Failure::SlotInUse {
         slot: settings.name.clone(),
-        pid,
+        by: format!("process {pid}"),
     }
 }
 
@@ -274,11 +280,14 @@ pub(super) fn not_allowed(failure: Failure, settings: &SlotSettings) -> Failure 
 /// Makes the slot, in a command of its own as Postgres demands, and returns where it starts. Waits until every
 /// transaction that is running now has ended.
 async fn create(walsender: &mut Walsender, settings: &SlotSettings) -> Result<Lsn, Failure> {
-    let sql = format!(
-        "CREATE_REPLICATION_SLOT {} LOGICAL \"{}\" NOEXPORT_SNAPSHOT",
-        settings.name,
-        settings.plugin.replace('"', "\"\"")
-    );
+    let major = walsender.major_version().parse().unwrap_or(0);
+    if settings.failover && major < FAILOVER_SINCE {
+        tracing::warn!(
+            major,
+            "replication.failover_slot needs PostgreSQL {FAILOVER_SINCE}: the slot is not copied to standbys"
+        );
+    }
+    let sql = create_command(settings, major);
     let rows = walsender.query(&sql).await.map_err(|failure| match failure {
         Failure::Server(error) if matches!(error.code.as_str(), "58P01" | "42704" | "42883") => {
             Failure::PluginMissing {
@@ -292,6 +301,22 @@ async fn create(walsender: &mut Walsender, settings: &SlotSettings) -> Result<Ls
     start
         .and_then(|lsn| lsn.parse().ok())
         .ok_or(Failure::Protocol("empty answer to CREATE_REPLICATION_SLOT"))
+}
+
+/// The major version that copies slots to standbys (manual, "Replication Slot Synchronization").
+const FAILOVER_SINCE: u32 = 17;
+
+/// Options in parentheses came with 15 (manual, "CREATE_REPLICATION_SLOT").
+fn create_command(settings: &SlotSettings, major: u32) -> String {
+    let plugin = settings.plugin.replace('"', "\"\"");
+    let options = match settings.failover && major >= FAILOVER_SINCE {
+        true => "(SNAPSHOT 'nothing', FAILOVER true)",
+        false => "NOEXPORT_SNAPSHOT",
+    };
+    format!(
+        "CREATE_REPLICATION_SLOT {} LOGICAL \"{plugin}\" {options}",
+        settings.name
+    )
 }
 
 fn is_slot_name(name: &str) -> bool {
@@ -309,6 +334,7 @@ mod tests {
             plugin: "wal2json".to_owned(),
             recreate_lost: false,
             take_over: false,
+            failover: false,
         }
     }
 
@@ -430,6 +456,21 @@ mod tests {
             advanced
                 .reset()
                 .is_some_and(|text| text.contains("somebody else"))
+        );
+    }
+
+    #[test]
+    fn a_slot_is_copied_to_standbys_where_postgres_can_do_that() {
+        let failover = SlotSettings {
+            failover: true,
+            ..settings()
+        };
+        let plain = "CREATE_REPLICATION_SLOT rowcast LOGICAL \"wal2json\" NOEXPORT_SNAPSHOT";
+        assert_eq!(create_command(&settings(), 17), plain);
+        assert_eq!(create_command(&failover, 16), plain);
+        assert_eq!(
+            create_command(&failover, 17),
+            "CREATE_REPLICATION_SLOT rowcast LOGICAL \"wal2json\" (SNAPSHOT 'nothing', FAILOVER true)"
         );
     }
 

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::backoff::Backoff;
 use super::failure::Failure;
 use super::feedback::Feedback;
+use super::guard::Guard;
 use super::intake::Intake;
 use super::slot::{self, Known, Slot, SlotSettings};
 use super::wal2json::start_options;
@@ -68,6 +69,7 @@ pub async fn run(
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
 ) {
+    let guard = Guard::new(settings.connect.clone(), settings.slot.name.clone());
     let stream = Stream {
         intake: Intake::new(Arc::clone(&metrics)),
         settings,
@@ -83,6 +85,9 @@ pub async fn run(
         metrics,
         shutdown,
         known: Known::default(),
+        guard,
+        standby: None,
+        reset: None,
         told: StreamState::Starting,
         live_since: None,
     };
@@ -115,8 +120,31 @@ pub(super) struct Stream {
     pub(super) shutdown: Shutdown,
     pub(super) intake: Intake,
     known: Known,
+    guard: Guard,
+    /// Another server has the slot.
+    standby: Option<Standby>,
+    /// Why the next stream does not continue the last one.
+    reset: Option<String>,
     told: StreamState,
     pub(super) live_since: Option<Instant>,
+}
+
+/// What a connection begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// What was passed on before says nothing about it.
+    Anew,
+    /// Where the connection before ended.
+    Continues,
+}
+
+/// How a server that waits for the slot takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standby {
+    /// As soon as it is free.
+    AtOnce,
+    /// Only if who had it does not come back: the database was away for everybody.
+    GivesWay,
 }
 
 impl Stream {
@@ -128,6 +156,12 @@ impl Stream {
                 Ok(Stop::Tables) => continue,
                 Err(failure) => failure,
             };
+            let waits = matches!(failure, Failure::SlotInUse { .. }) && !self.settings.slot.take_over;
+            self.standby = match self.standby {
+                None if waits => Some(Standby::AtOnce),
+                Some(_) if !waits => Some(Standby::GivesWay),
+                standby => standby,
+            };
             if self
                 .live_since
                 .take()
@@ -138,6 +172,10 @@ impl Stream {
             self.interrupted(&failure);
             if !self.deliver().await {
                 break;
+            }
+            if waits {
+                // Waited for on a connection that is open, with looks that cost little.
+                continue;
             }
             let wait = sleep(backoff.wait());
             tokio::select! {
@@ -151,6 +189,13 @@ impl Stream {
     /// One connection from login to its end.
     async fn connection(&mut self) -> Result<Stop, Failure> {
         let shutdown = self.shutdown.clone();
+        if let Some(standby) = self.standby {
+            let free = self.guard.until_free(standby == Standby::GivesWay);
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(Stop::Shutdown),
+                free = free => free?,
+            }
+        }
         let connecting = Walsender::connect(&self.settings.connect, &self.settings.application_name);
         let mut walsender = tokio::select! {
             () = shutdown.cancelled() => return Ok(Stop::Shutdown),
@@ -160,8 +205,8 @@ impl Stream {
             () = shutdown.cancelled() => return Ok(Stop::Shutdown),
             slot = self.open_slot(&mut walsender) => slot?,
         };
-        self.enter(&slot);
-        let stop = self.copy(&mut walsender, &slot).await?;
+        let start = self.enter(&slot);
+        let stop = self.copy(&mut walsender, &slot, start).await?;
         if matches!(stop, Stop::Tables) {
             // Politely, so that the slot is free for the next connection; without success it soon is, too.
             let _ = timeout(END_COPY, walsender.end_copy()).await;
@@ -173,6 +218,10 @@ impl Stream {
     async fn open_slot(&mut self, walsender: &mut Walsender) -> Result<Slot, Failure> {
         self.known.passed = self.intake.progress.start();
         let (settings, known) = (self.settings.slot.clone(), self.known.clone());
+        // Before the slot is looked at, or made: of several servers that start at once, one goes on.
+        if !self.guard.lock().await? && !settings.take_over {
+            return Err(self.guard.in_use().await?);
+        }
         let opening = slot::open(walsender, &settings, &known);
         tokio::pin!(opening);
         if let Ok(slot) = timeout(SLOW_SLOT, &mut opening).await {
@@ -187,25 +236,27 @@ impl Stream {
         opening.await
     }
 
-    /// Takes up where the slot and what was passed on agree, or starts a new epoch.
-    fn enter(&mut self, slot: &Slot) {
+    /// Takes up where the slot and what was passed on agree, or where the slot stands.
+    fn enter(&mut self, slot: &Slot) -> Start {
         self.intake.progress.reconnect();
-        if self.known.identity.is_none() || slot.reset.is_some() {
-            self.intake.progress.reset(slot.confirmed);
-            self.confirmed = Lsn(0);
-            self.new_epoch = true;
-            let epoch = slot.identity.epoch(&self.settings.connect.database);
-            self.intake.begin_epoch(epoch, slot.confirmed);
-        }
         if let Some(reason) = &slot.reset {
-            tracing::error!(%reason, "replication stream does not continue the earlier one");
-            self.tell(StreamState::Reset(reason.clone()));
+            self.reset = Some(reason.clone());
         }
-        self.known.identity = Some(slot.identity.clone());
+        if self.known.identity.is_some() && self.reset.is_none() {
+            return Start::Continues;
+        }
+        self.new_epoch(slot.confirmed);
+        Start::Anew
+    }
+
+    fn new_epoch(&mut self, floor: Lsn) {
+        self.intake.progress.reset(floor);
+        self.confirmed = Lsn(0);
+        self.new_epoch = true;
     }
 
     /// Streams until the copy is to end.
-    async fn copy(&mut self, walsender: &mut Walsender, slot: &Slot) -> Result<Stop, Failure> {
+    async fn copy(&mut self, walsender: &mut Walsender, slot: &Slot, how: Start) -> Result<Stop, Failure> {
         self.intake.progress.reconnect();
         self.rewire();
         let start = self.intake.progress.start();
@@ -218,6 +269,8 @@ impl Stream {
             .start_copy(&command)
             .await
             .map_err(|failure| self.refused(failure))?;
+        self.standby = None;
+        self.begin_at(start, slot, how).await?;
         let mut feedback = Feedback::new(
             start,
             self.confirmed,
@@ -232,12 +285,41 @@ impl Stream {
         stop
     }
 
+    /// The stream has started, so that nobody but us moves the slot from here on. Looked at now, it shows where the stream
+    /// really begins: Postgres says nothing of it when it begins behind what was asked for, since the slot was moved
+    /// after it was looked at last.
+    async fn begin_at(&mut self, start: Lsn, slot: &Slot, how: Start) -> Result<(), Failure> {
+        let name = self.settings.slot.name.clone();
+        let Some(standing) = self.guard.standing().await? else {
+            return Err(Failure::SlotGone { slot: name });
+        };
+        if standing > start && how == Start::Continues {
+            self.reset = Some(slot::advanced(&name));
+        }
+        let start = start.max(standing);
+        if how == Start::Anew || self.reset.is_some() {
+            self.new_epoch(start);
+            let epoch = slot.identity.epoch(&self.settings.connect.database);
+            self.intake.begin_epoch(epoch, start);
+            if let Some(reason) = self.reset.take() {
+                tracing::error!(%reason, "replication stream does not continue the earlier one");
+                self.tell(StreamState::Reset(reason));
+            }
+            self.intake.carry(self.streaming.clone().unwrap_or_default());
+        }
+        // Until the first stream has started, nothing is known that a slot could fail to continue.
+        self.known.identity = Some(slot.identity.clone());
+        // What committed before has left the slot. Nobody has to wait for the first transaction to learn that.
+        self.intake.keepalive(start);
+        Ok(())
+    }
+
     /// START_REPLICATION was refused although the slot looked well: somebody was faster, or the plugin has lost trust.
     fn refused(&self, failure: Failure) -> Failure {
         match failure {
             Failure::Server(error) if error.code == "55006" => Failure::SlotInUse {
                 slot: self.settings.slot.name.clone(),
-                pid: error.message.rsplit(' ').next().unwrap_or("?").to_owned(),
+                by: format!("process {}", error.message.rsplit(' ').next().unwrap_or("?")),
             },
             // A slot that worked before the server learnt to keep a list of plugins, among others.
             failure => slot::not_allowed(failure, &self.settings.slot),

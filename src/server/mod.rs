@@ -11,6 +11,7 @@ mod places;
 mod policies;
 mod rows;
 mod settings;
+mod stages;
 mod startup;
 
 pub use certificate::{CertificateError, CertificateFiles, Identity};
@@ -19,10 +20,10 @@ pub use policies::Reload;
 pub use settings::{connect as connect_settings, policy_directory};
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use certificate::Shown;
@@ -30,6 +31,7 @@ use channels::Channels;
 use places::{Keeper, Nowhere};
 use policies::PolicySet;
 use rows::Rows;
+use stages::Stages;
 use startup::Startup;
 
 use crate::auth::Verifier;
@@ -37,13 +39,14 @@ use crate::change::StreamState;
 use crate::config::Config;
 use crate::messages::Messages;
 use crate::postgres::Pool;
+use crate::replication::{self, Watched};
 use crate::room::Rooms;
 use crate::session::Places;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
 use crate::transport::{self, Services};
 
-/// Serves until `shutdown` is cancelled; returns when every task has ended.
+/// Serves until `shutdown` is cancelled; clients are then asked to leave, and it returns when every task has ended.
 ///
 /// A database that cannot be reached or used, at the start or later, ends nothing: clients may connect and join, health
 /// says what is the matter, and rows flow as soon as they can.
@@ -65,19 +68,25 @@ pub async fn run_with(
     reload: Reload,
 ) -> Result<(), ServeError> {
     let grace = config.listen.shutdown_grace;
-    let result = serve(listener, config, &shutdown, reload).await;
-    shutdown.cancel();
-    let ended = shutdown.wait(grace).await;
-    result?;
+    let stages = Stages::new(settings::stages(&config));
+    let served = serve(listener, config, &shutdown, &stages, reload).await;
+    let ended = match &served {
+        Ok(end) => stages.finish(*end).await,
+        Err(_) => stages.finish(Instant::now() + grace).await,
+    };
+    served?;
     ended.map_err(ServeError::Shutdown)
 }
 
+/// Serves until it is asked to stop and its clients have gone; when everything has to be over.
 async fn serve(
     listener: TcpListener,
     config: Config,
-    shutdown: &Shutdown,
+    asked: &Shutdown,
+    stages: &Stages,
     reload: Reload,
-) -> Result<(), ServeError> {
+) -> Result<Instant, ServeError> {
+    let shutdown = &stages.rest;
     let metrics = Metrics::new();
     let directory = policy_directory(&config);
     let policies = directory.as_ref().map(PolicySet::read).transpose();
@@ -85,6 +94,8 @@ async fn serve(
     let tls = start_tls(&config, &reload, &metrics, shutdown)?;
     let (stream, states) = watch::channel(StreamState::Starting);
     let (arrived, feed) = watch::channel(None);
+    let (health, slot) = watch::channel(None);
+    let (budget, wal_budget) = watch::channel(settings::wal_budget(&config));
     let connect = settings::connect(&config);
     let messages = Messages::new(
         Pool::new(&connect, &settings::messages_pool(&config))?,
@@ -106,6 +117,18 @@ async fn serve(
         }
         false => None,
     };
+    let watching = replication::watch(
+        settings::watch(&config),
+        Pool::new(&connect, &settings::watch_pool(&config))?,
+        states.clone(),
+        Watched {
+            health,
+            wal_budget: budget,
+        },
+        Arc::clone(&metrics),
+        shutdown.clone(),
+    );
+    shutdown.spawn("slot", watching);
     let services = Services {
         tokens: Arc::new(Verifier::new(settings::auth(&config))?),
         channels: Arc::new(Channels::new(feed.clone(), messages)),
@@ -116,8 +139,10 @@ async fn serve(
             None => Arc::new(Nowhere),
         },
         rows: Arc::new(Rows::new(feed, states)),
+        slot,
         metrics: Arc::clone(&metrics),
         shutdown: shutdown.clone(),
+        drain: stages.drain.clone(),
         limits: settings::session(&config),
         settings: settings::transport(&config),
     };
@@ -129,7 +154,9 @@ async fn serve(
         policies,
         rooms,
         stream,
+        wal_budget,
         metrics: Arc::clone(&metrics),
+        following: stages.stream.clone(),
         shutdown: shutdown.clone(),
     };
     let follower = directory.map(|directory| (directory, reload));
@@ -143,14 +170,14 @@ async fn serve(
         bounds: http::Bounds::default(),
         metrics,
     };
-    tokio::select! {
-        () = http::serve(listener, service, shutdown) => Ok(()),
-        () = requests_had_their_time(shutdown) => {
-            if let Some(keeper) = keeper {
-                keeper.save().await;
-            }
-            Ok(())
+    let serving = http::serve(listener, service, &stages.accepting);
+    let keep = async {
+        if let Some(keeper) = keeper {
+            keeper.save().await;
         }
+    };
+    tokio::select! {
+        end = stages.run(asked, serving, keep) => Ok(end),
         Ok(error) = failure => Err(error),
     }
 }
@@ -177,13 +204,4 @@ fn start_tls(
     };
     shutdown.spawn("certificate", follower.run(identity));
     Ok(Some(acceptor))
-}
-
-/// Once the server stops, requests are given this long to end. It does not concern WebSockets, which close by
-/// themselves and are waited for as tasks; but whoever sends half a request would otherwise be waited for forever.
-const REQUEST_DRAIN: Duration = Duration::from_secs(2);
-
-async fn requests_had_their_time(shutdown: &Shutdown) {
-    shutdown.cancelled().await;
-    tokio::time::sleep(REQUEST_DRAIN).await;
 }

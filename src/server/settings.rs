@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::stages::Times;
 use crate::auth;
 use crate::config::{self, Config, SETTINGS};
 use crate::feed;
@@ -89,6 +90,43 @@ pub(super) fn places_pool(config: &Config) -> PoolOptions {
     options.size = 1;
     options.session.application_name = "rowcast_places".to_owned();
     options
+}
+
+/// The connection that looks at our slot. It writes heartbeats, so it is not read-only.
+pub(super) fn watch_pool(config: &Config) -> PoolOptions {
+    let database = &config.database;
+    let mut session = Session::new("rowcast_watch");
+    session.statement_timeout = Some(database.statement_timeout);
+    PoolOptions {
+        size: 1,
+        wait: database.statement_timeout,
+        session,
+    }
+}
+
+/// How it ends.
+pub(super) fn stages(config: &Config) -> Times {
+    Times {
+        notice: config.listen.drain_notice,
+        drain: config.listen.drain,
+        grace: config.listen.shutdown_grace,
+    }
+}
+
+/// What becomes of our slot.
+pub(super) fn watch(config: &Config) -> replication::WatchSettings {
+    let replication = &config.replication;
+    replication::WatchSettings {
+        slot: replication.slot_name(),
+        interval: replication.slot_interval,
+        wal_budget: wal_budget(config),
+        heartbeat: replication.heartbeat,
+    }
+}
+
+/// In bytes.
+pub(super) fn wal_budget(config: &Config) -> u64 {
+    u64::try_from(config.replication.wal_budget).unwrap_or(u64::MAX)
 }
 
 pub(super) fn judge_pool(config: &Config) -> PoolOptions {
@@ -184,6 +222,7 @@ pub(super) fn replication(config: &Config, connect: ConnectSettings) -> replicat
             plugin: "wal2json".to_owned(),
             recreate_lost: replication.recreate_lost_slot,
             take_over: replication.takeover,
+            failover: replication.failover_slot,
         },
         application_name: "rowcast_replication".to_owned(),
         peer_timeout: PEER_TIMEOUT,
@@ -261,6 +300,5 @@ pub(super) fn transport(config: &Config) -> transport::Settings {
         acknowledge: config.resume.acknowledge,
         window: config.resume.window,
         metrics_token: (!config.metrics.token.is_empty()).then(|| config.metrics.token.clone()),
-        ..transport::Settings::default()
     }
 }

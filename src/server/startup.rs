@@ -28,7 +28,11 @@ pub(super) struct Startup {
     pub(super) policies: PolicySet,
     pub(super) rooms: Rooms,
     pub(super) stream: watch::Sender<StreamState>,
+    /// How much WAL the replay window may hold back.
+    pub(super) wal_budget: watch::Receiver<u64>,
     pub(super) metrics: Arc<Metrics>,
+    /// Ends the replication stream.
+    pub(super) following: Shutdown,
     pub(super) shutdown: Shutdown,
 }
 
@@ -138,7 +142,7 @@ impl Startup {
             Outlets {
                 rooms: self.rooms.clone(),
                 stream: self.stream.clone(),
-                wal_budget: watch::channel(self.config.replication.wal_budget as u64).1,
+                wal_budget: self.wal_budget.clone(),
             },
             Arc::clone(&self.metrics),
             &self.shutdown,
@@ -207,7 +211,7 @@ impl Startup {
             handed_over,
             signals,
             Arc::clone(&self.metrics),
-            self.shutdown.clone(),
+            self.following.clone(),
         );
         self.shutdown.spawn("replication", stream);
     }

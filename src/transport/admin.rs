@@ -7,11 +7,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{Server, credentials};
 use crate::change::StreamState;
+use crate::replication::SlotHealth;
 use crate::shutdown::Shutdown;
 
 /// The media type of [`Metrics::render`](crate::telemetry::Metrics::render).
@@ -20,13 +21,18 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// What is known about the replication stream.
 pub(super) struct Health {
     stream: watch::Receiver<StreamState>,
+    slot: watch::Receiver<Option<SlotHealth>>,
     /// It has been live: clients can be served, and an interruption is waited out.
     came_up: Arc<AtomicBool>,
 }
 
 impl Health {
     /// Follows the stream until it has been live once.
-    pub(super) fn watch(stream: watch::Receiver<StreamState>, shutdown: &Shutdown) -> Self {
+    pub(super) fn watch(
+        stream: watch::Receiver<StreamState>,
+        slot: watch::Receiver<Option<SlotHealth>>,
+        shutdown: &Shutdown,
+    ) -> Self {
         let came_up = Arc::new(AtomicBool::new(false));
         let (mut following, up, stopping) = (stream.clone(), Arc::clone(&came_up), shutdown.clone());
         shutdown.spawn("health", async move {
@@ -36,7 +42,11 @@ impl Health {
                 () = stopping.cancelled() => {}
             }
         });
-        Self { stream, came_up }
+        Self {
+            stream,
+            slot,
+            came_up,
+        }
     }
 
     /// Why changes are not flowing, if they are not.
@@ -46,6 +56,23 @@ impl Health {
             StreamState::Starting => Some("the replication stream has not started yet".to_owned()),
             StreamState::Interrupted(reason) => Some(format!("row changes do not flow: {reason}")),
         }
+    }
+
+    /// How near our slot is to what Postgres keeps for it; `null` while that is not known.
+    fn slot(&self) -> Value {
+        let Some(slot) = &*self.slot.borrow() else {
+            return Value::Null;
+        };
+        json!({
+            "wal_status": slot.status.name(),
+            "retained_bytes": slot.retained,
+            "unconfirmed_bytes": slot.unconfirmed,
+            "safe_bytes": slot.safe,
+            "limit_bytes": slot.keep_size,
+            "window_budget_bytes": slot.headroom(),
+            // Three digits are enough to look at.
+            "used": (slot.used() * 1_000.0).round() / 1_000.0,
+        })
     }
 
     /// Whether changes have flowed at some time.
@@ -59,7 +86,7 @@ const STOPPING: &str = "shutting down";
 /// `GET /healthcheck`: 200 `ok` once clients can be served. An interruption after that is no reason to replace the
 /// server: clients stay, and the stream is retried.
 pub(super) async fn healthcheck(State(server): State<Arc<Server>>) -> (StatusCode, String) {
-    if server.shutdown.is_cancelled() {
+    if server.drain.is_announced() {
         return (StatusCode::SERVICE_UNAVAILABLE, STOPPING.to_owned());
     }
     match server.health.not_streaming() {
@@ -73,9 +100,9 @@ pub(super) async fn livez() -> &'static str {
     "ok"
 }
 
-/// `GET /readyz`: whether changes are flowing right now, and if not, why.
+/// `GET /readyz`: whether changes are flowing right now, and if not, why; and how much WAL that costs Postgres.
 pub(super) async fn readyz(State(server): State<Arc<Server>>) -> Response {
-    let reason = if server.shutdown.is_cancelled() {
+    let reason = if server.drain.is_announced() {
         Some(STOPPING.to_owned())
     } else {
         server.health.not_streaming()
@@ -87,7 +114,7 @@ pub(super) async fn readyz(State(server): State<Arc<Server>>) -> Response {
     };
     (
         status,
-        Json(json!({ "ready": reason.is_none(), "reason": reason })),
+        Json(json!({ "ready": reason.is_none(), "reason": reason, "slot": server.health.slot() })),
     )
         .into_response()
 }

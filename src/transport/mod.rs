@@ -30,10 +30,11 @@ use uuid::Uuid;
 use crate::change::StreamState;
 use crate::hub::Bounds;
 use crate::rate::{SharedRate, Traffic};
+use crate::replication::SlotHealth;
 use crate::room::Rooms;
 use crate::secret::Secret;
 use crate::session::{Context, Limits, Places, Rates};
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Drain, Shutdown};
 use crate::telemetry::Metrics;
 
 use slots::Slots;
@@ -66,9 +67,6 @@ pub struct Settings {
     pub acknowledge: Duration,
     /// How long what was missed can be had. Default 2 min.
     pub window: Duration,
-    /// When the server stops, connections close at random moments within this time, so that not all come back at
-    /// once. Default 1 s.
-    pub drain: Duration,
     /// If set, `/metrics` wants `Authorization: Bearer` with this token. Default: open.
     pub metrics_token: Option<Secret>,
 }
@@ -91,7 +89,6 @@ impl Default for Settings {
             write_timeout: Duration::from_secs(15),
             acknowledge: Duration::from_secs(1),
             window: Duration::from_secs(120),
-            drain: Duration::from_secs(1),
             metrics_token: None,
         }
     }
@@ -103,6 +100,8 @@ pub struct Services {
     pub tokens: Arc<dyn TokenVerifier>,
     /// Serves row subscriptions.
     pub rows: Arc<dyn RowFeed>,
+    /// How our replication slot is, as far as it is known.
+    pub slot: watch::Receiver<Option<SlotHealth>>,
     /// Serves what private channels need of the database.
     pub channels: Arc<dyn ChannelRights>,
     /// Who is where.
@@ -113,8 +112,10 @@ pub struct Services {
     pub keeper: Arc<dyn PlaceKeeper>,
     /// Where counts go, and what `/metrics` shows.
     pub metrics: Arc<Metrics>,
-    /// Ends every connection.
+    /// Ends what is left.
     pub shutdown: Shutdown,
+    /// Ends connections, one after another.
+    pub drain: Drain,
     /// Limits of a connection.
     pub limits: Limits,
     /// Limits of the server.
@@ -129,7 +130,7 @@ struct Server {
     places: Arc<Places>,
     keeper: Arc<dyn PlaceKeeper>,
     metrics: Arc<Metrics>,
-    shutdown: Shutdown,
+    drain: Drain,
     settings: Settings,
     context: Arc<Context>,
     slots: Arc<Slots>,
@@ -144,12 +145,14 @@ pub fn router(services: Services) -> Router {
     let Services {
         tokens,
         rows,
+        slot,
         channels,
         rooms,
         places,
         keeper,
         metrics,
         shutdown,
+        drain,
         limits,
         settings,
     } = services;
@@ -177,9 +180,9 @@ pub fn router(services: Services) -> Router {
         streaming: streaming(rows.stream()),
         presence_key: presence_key(),
     };
-    let slots = Slots::new(settings.connections, Arc::clone(&metrics));
-    let health = admin::Health::watch(rows.stream(), &shutdown);
-    slots::wait_on_shutdown(&slots, &shutdown);
+    let slots = Slots::new(settings.connections, drain.clone(), Arc::clone(&metrics));
+    let health = admin::Health::watch(rows.stream(), slot, &shutdown);
+    slots::wait_on_shutdown(&drain, &shutdown);
     routes(Arc::new(Server {
         tokens,
         rows,
@@ -187,7 +190,7 @@ pub fn router(services: Services) -> Router {
         places,
         keeper,
         metrics,
-        shutdown,
+        drain,
         settings,
         context: Arc::new(context),
         slots,

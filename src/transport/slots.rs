@@ -1,9 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::Notify;
-
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Drain, Guest, Shutdown};
 use crate::telemetry::Metrics;
 
 /// Counts open connections and keeps them under a limit.
@@ -11,20 +9,23 @@ use crate::telemetry::Metrics;
 pub(super) struct Slots {
     limit: usize,
     open: AtomicUsize,
-    emptied: Notify,
+    drain: Drain,
     metrics: Arc<Metrics>,
 }
 
 /// One open connection. Dropping it makes room for another.
 #[derive(Debug)]
-pub(super) struct Slot(Arc<Slots>);
+pub(super) struct Slot {
+    slots: Arc<Slots>,
+    _guest: Guest,
+}
 
 impl Slots {
-    pub(super) fn new(limit: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(super) fn new(limit: usize, drain: Drain, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             limit,
             open: AtomicUsize::new(0),
-            emptied: Notify::new(),
+            drain,
             metrics,
         })
     }
@@ -36,34 +37,25 @@ impl Slots {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
             .ok()?;
         self.metrics.connections.inc();
-        Some(Slot(Arc::clone(self)))
-    }
-
-    async fn all_free(&self) {
-        loop {
-            let emptied = self.emptied.notified();
-            if self.open.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            emptied.await;
-        }
+        Some(Slot {
+            slots: Arc::clone(self),
+            _guest: self.drain.enter(),
+        })
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.metrics.connections.dec();
-        if self.0.open.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.emptied.notify_waiters();
-        }
+        self.slots.metrics.connections.dec();
+        self.slots.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 /// Makes a shutdown wait for the connections, whose tasks the HTTP server started and nobody else knows.
-pub(super) fn wait_on_shutdown(slots: &Arc<Slots>, shutdown: &Shutdown) {
-    let (slots, stopping) = (Arc::clone(slots), shutdown.clone());
+pub(super) fn wait_on_shutdown(drain: &Drain, shutdown: &Shutdown) {
+    let (drain, stopping) = (drain.clone(), shutdown.clone());
     shutdown.spawn("connections", async move {
         stopping.cancelled().await;
-        slots.all_free().await;
+        drain.empty().await;
     });
 }

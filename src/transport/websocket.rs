@@ -71,7 +71,7 @@ pub(super) async fn connect(
 }
 
 async fn admit(server: &Server, token: Option<Arc<str>>) -> Result<(Arc<str>, Slot), ConnectError> {
-    if server.shutdown.is_cancelled() {
+    if server.drain.has_begun() {
         return Err(ConnectError::Restarting);
     }
     let token = token.ok_or(ConnectError::MissingToken)?;
@@ -171,7 +171,7 @@ async fn refuse(server: &Server, error: &ConnectError) -> Response {
         .inc();
     tokio::select! {
         () = tokio::time::sleep(server.settings.connect_error_delay) => {}
-        () = server.shutdown.cancelled() => {}
+        () = server.drain.begun() => {}
     }
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (

@@ -2,6 +2,7 @@
 //! slots are lost, the server itself is killed.
 
 mod channels;
+mod deploys;
 mod process;
 mod restarts;
 mod slots;

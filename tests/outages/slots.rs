@@ -20,8 +20,8 @@ async fn a_second_server_on_a_slot_waits_and_takes_over() {
         ))
         .await;
     let words = [
-        format!("in use by process {pid};"),
-        "stop that reader".to_owned(),
+        format!("standby: waits for slot rowcast_{}", db.name),
+        format!("in use by process {pid},"),
         "a slot of its own".to_owned(),
     ];
     not_ready(second.address, &words.each_ref().map(String::as_str)).await;

@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use super::{Level, Report};
+use super::{CheckOptions, Level, Report};
 use crate::postgres::{SqlError, quote_identifier};
 
 /// The oldest major version that Rowcast supports, and the newest it is tested with.
@@ -74,7 +74,7 @@ impl Facts {
     }
 
     /// The findings that need no further question.
-    pub(super) fn judge(&self, report: &mut Report) {
+    pub(super) fn judge(&self, options: &CheckOptions, report: &mut Report) {
         let version = format!("PostgreSQL {}", self.version);
         if self.major < *MAJORS.start() {
             let text = format!("{version} is too old; {} or newer is needed", MAJORS.start());
@@ -112,7 +112,7 @@ impl Facts {
             );
         }
         self.judge_rights(report);
-        self.judge_keep_size(report);
+        self.judge_keep_size(options.wal_budget, report);
     }
 
     fn judge_rights(&self, report: &mut Report) {
@@ -139,7 +139,8 @@ impl Facts {
         );
     }
 
-    fn judge_keep_size(&self, report: &mut Report) {
+    fn judge_keep_size(&self, wal_budget: u64, report: &mut Report) {
+        let budget = i64::try_from(wal_budget >> 20).unwrap_or(i64::MAX);
         if self.keep_size < 0 {
             report.add(
                 Level::Warning,
@@ -147,6 +148,17 @@ impl Facts {
                 "max_slot_wal_keep_size has no limit: while no server reads from the slot, wal may fill the disk",
                 "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'; SELECT pg_reload_conf();".to_owned(),
             );
+        } else if budget > self.keep_size / 2 {
+            let text = format!(
+                "replication.wal_budget is {budget} MB, and only half of max_slot_wal_keep_size, {} MB, is used: the rest \
+                 is for the time that no server reads",
+                self.keep_size / 2
+            );
+            let remedy = format!(
+                "ALTER SYSTEM SET max_slot_wal_keep_size = '{}MB'; SELECT pg_reload_conf();",
+                budget.saturating_mul(2)
+            );
+            report.add(Level::Warning, "kept wal", text, remedy);
         } else {
             let text = format!(
                 "up to {} MB are kept for a slot that nobody reads",

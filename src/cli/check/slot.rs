@@ -162,7 +162,7 @@ pub(super) fn judge_slot(facts: &Facts, slot: Option<&Slot>, options: &CheckOpti
         (_, Some(pid)) => report.add(
             Level::Warning,
             "slot",
-            format!("{name} is being read by process {pid}, {behind} kB behind; a second server needs a slot of its own"),
+            format!("{name} is being read by process {pid}, {behind} kB behind; a second server waits as its standby"),
             format!("SELECT application_name, client_addr FROM pg_stat_activity WHERE pid = {pid};"),
         ),
         _ => report.add(Level::Ok, "slot", format!("{name} is free, {behind} kB behind"), None),

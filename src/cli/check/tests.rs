@@ -290,6 +290,17 @@ async fn a_server_that_is_not_set_up() {
         "0 of 0 in use, none is free",
         "max_replication_slots = 4",
     );
+    expect(
+        &report,
+        Level::Warning,
+        "kept wal",
+        "wal_budget is 1024 MB, and only half of max_slot_wal_keep_size, 32 MB",
+        "max_slot_wal_keep_size = '2048MB'",
+    );
+    let report = check(&cluster.settings("postgres"), |options| {
+        options.wal_budget = 32 << 20
+    })
+    .await;
     expect(&report, Level::Ok, "kept wal", "64 MB", "");
 
     let mut settings = cluster.settings("no_such");

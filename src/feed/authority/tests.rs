@@ -157,6 +157,7 @@ impl Rig {
                 plugin: "wal2json".to_owned(),
                 recreate_lost: false,
                 take_over: true,
+                failover: false,
             },
             application_name: "test".to_owned(),
             peer_timeout: Duration::from_secs(60),

@@ -39,6 +39,7 @@ pub(super) fn settings(cluster: &Cluster) -> Settings {
             plugin: "wal2json".to_owned(),
             recreate_lost: false,
             take_over: false,
+            failover: false,
         },
         application_name: "rowcast test".to_owned(),
         peer_timeout: Duration::from_secs(60),

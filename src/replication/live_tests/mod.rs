@@ -3,6 +3,8 @@
 mod cluster;
 mod follower;
 mod interruptions;
+mod ownership;
+mod quiet;
 mod slots;
 mod stream;
 mod tls;

@@ -2,9 +2,9 @@ use std::collections::BTreeSet;
 
 use crate::change::TableName;
 
-/// Prefix of the logical messages (`pg_logical_emit_message`) that come through; all others stay in the database.
+/// Prefixes of the logical messages (`pg_logical_emit_message`) that come through; all others stay in the database.
 /// The plugin keeps backslashes in this list, so it must need none.
-const MESSAGE_PREFIX: &str = "rowcast";
+const MESSAGE_PREFIXES: &str = "rowcast,rowcast.heartbeat";
 
 /// The option list of `START_REPLICATION`, parentheses included, for these tables.
 ///
@@ -28,7 +28,7 @@ pub fn start_options(tables: &BTreeSet<TableName>) -> String {
         let list: Vec<String> = tables.iter().map(escape).collect();
         push_option(&mut options, "add-tables", &list.join(","));
     }
-    push_option(&mut options, "add-msg-prefixes", MESSAGE_PREFIX);
+    push_option(&mut options, "add-msg-prefixes", MESSAGE_PREFIXES);
     options.push(')');
     options
 }

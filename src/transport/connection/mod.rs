@@ -149,12 +149,12 @@ impl Connection {
     /// The one place where this connection waits: the socket, the outbox, outcomes, the stream's state, the next due
     /// time, and the server's end.
     async fn serve(&mut self) -> Ending {
-        let shutdown = self.server.shutdown.clone();
-        let mut stopping = pin!(shutdown.cancelled());
+        let drain = self.server.drain.clone();
+        let mut stopping = pin!(drain.begun());
         let mut waits = false;
         // All connections wait in one line, behind one lock: once in it, they ask again when there is an answer.
         let mut poll_stopping = |cx: &mut Context<'_>| {
-            if waits && !shutdown.is_cancelled() {
+            if waits && !drain.has_begun() {
                 return Poll::Pending;
             }
             waits = true;
@@ -191,11 +191,13 @@ impl Connection {
                         (ended, _) => ended,
                     }
                 }
+                // Served as ever until its turn comes.
                 Event::Stopping => {
-                    close_at = Some(self.stop());
+                    close_at = Some(self.server.drain.turn());
                     Ok(())
                 }
                 Event::Timer if close_at.is_some_and(|at| at <= Instant::now()) => {
+                    self.session.restarting();
                     Err(Ending::Close(Close::Restart))
                 }
                 event => self.handle(event),
@@ -366,12 +368,6 @@ impl Connection {
         let pending = Abortable::new(pending, registration);
         self.under_way
             .push(Box::pin(async move { Some(outcome(id, pending.await.ok()?)) }));
-    }
-
-    /// The server stops: tells the client, and chooses the moment to close.
-    fn stop(&mut self) -> Instant {
-        self.session.restarting();
-        Instant::now() + self.server.settings.drain.mul_f64(rand::random())
     }
 
     fn wake_at(&self, close_at: Option<Instant>) -> Instant {

@@ -97,7 +97,7 @@ impl Connection {
         tracking.asked.push_back((tracking.next, place));
         let payload = tracking.next.to_be_bytes();
         let limit = self.server.settings.write_timeout;
-        let stopping = patience(&self.server.shutdown, Duration::MAX);
+        let stopping = patience(&self.server.drain, Duration::MAX);
         tokio::select! {
             pinged = timeout(limit, self.socket.ping(&payload)) => written(pinged),
             () = self.outbox.overflowed() => Err(Ending::Close(Close::SlowConsumer)),

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::{Error, Utf8Bytes};
 use super::{CLOSE_TIMEOUT, Connection, Ending};
 use crate::hub::{Drained, Frame};
 use crate::protocol::errors::Close;
-use crate::shutdown::Shutdown;
+use crate::shutdown::Drain;
 
 impl Connection {
     /// Writes a batch.
@@ -35,7 +35,7 @@ impl Connection {
     /// a client that takes nothing must not hold two outboxes for the length of the write timeout.
     async fn write_patiently(&mut self) -> Result<(), Ending> {
         let limit = self.server.settings.write_timeout;
-        let stopping = patience(&self.server.shutdown, Duration::MAX);
+        let stopping = patience(&self.server.drain, Duration::MAX);
         let (outbox, socket) = (&self.outbox, &mut self.socket);
         let writing = async {
             while !socket.is_written() {
@@ -63,7 +63,7 @@ impl Connection {
             Close::SlowConsumer => self.server.settings.write_timeout.max(CLOSE_TIMEOUT),
             _ => CLOSE_TIMEOUT,
         };
-        let enough = patience(&self.server.shutdown, limit);
+        let enough = patience(&self.server.drain, limit);
         let goodbye = async {
             if let Some(Drained::Frames(frames)) = self.outbox.drain().now_or_never() {
                 self.write(frames).await.ok()?;
@@ -84,13 +84,14 @@ impl Connection {
     }
 }
 
-/// Ends after `limit`, or the time for a close after the server has begun to stop, whichever is first.
-pub(super) fn patience(shutdown: &Shutdown, limit: Duration) -> impl Future<Output = ()> + use<> {
-    let shutdown = shutdown.clone();
+/// Ends after `limit`, or the time for a close after the last client's turn to leave, whichever is first: one that takes
+/// nothing has no turn of its own.
+pub(super) fn patience(drain: &Drain, limit: Duration) -> impl Future<Output = ()> + use<> {
+    let drain = drain.clone();
     async move {
         let stopped = async {
-            shutdown.cancelled().await;
-            sleep(CLOSE_TIMEOUT).await;
+            drain.begun().await;
+            sleep(drain.span() + CLOSE_TIMEOUT).await;
         };
         // That either is over is all there is to know.
         let _ = timeout(limit, stopped).await;

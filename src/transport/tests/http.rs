@@ -93,7 +93,7 @@ async fn health_follows_the_stream_and_says_why() {
     assert_eq!(server.get("/healthcheck").await, (200, "ok".to_owned()));
     assert_eq!(
         server.get("/readyz").await,
-        (200, r#"{"ready":true,"reason":null}"#.to_owned())
+        (200, r#"{"ready":true,"reason":null,"slot":null}"#.to_owned())
     );
     server
         .stream
@@ -114,7 +114,7 @@ async fn health_follows_the_stream_and_says_why() {
 #[tokio::test]
 async fn before_the_stream_came_up_the_server_is_not_healthy() {
     let (stream, states) = watch::channel(StreamState::Starting);
-    let health = super::super::admin::Health::watch(states, &Shutdown::new());
+    let health = super::super::admin::Health::watch(states, watch::channel(None).1, &Shutdown::new());
     assert!(!health.has_come_up());
     stream
         .send(StreamState::Interrupted("wal_level is replica".to_owned()))

@@ -173,7 +173,6 @@ impl Server {
     async fn start() -> Self {
         Self::with(Settings {
             connect_error_delay: Duration::ZERO,
-            drain: Duration::ZERO,
             ..Settings::default()
         })
         .await
@@ -207,12 +206,14 @@ impl Server {
         let router = router(Services {
             tokens: Arc::new(FakeTokens),
             rows: Arc::new(feed),
+            slot: watch::channel(None).1,
             channels,
             rooms: rooms.clone(),
             places: crate::session::Places::new(Duration::from_secs(60), 100),
             keeper: Arc::new(NoKeeper),
             metrics: Arc::clone(&metrics),
             shutdown: shutdown.clone(),
+            drain: Drain::new(&shutdown, Duration::ZERO),
             limits,
             settings,
         });

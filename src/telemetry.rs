@@ -49,8 +49,10 @@ fn seconds() -> Histogram {
 }
 
 metrics! {
-    /// WebSocket connections open now.
+    /// Connections open now: WebSockets and sessions of long polling.
     connections: Gauge = "rowcast_connections", Gauge::default();
+    /// Sessions of long polling open now, which count as connections.
+    longpoll_sessions: Gauge = "rowcast_longpoll_sessions", Gauge::default();
     /// Connections that ended, by reason.
     connections_closed: Family<Label, Counter> = "rowcast_connections_closed_total", Family::default();
     /// Connection attempts refused before the upgrade, by reason.

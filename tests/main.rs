@@ -20,6 +20,7 @@ mod demo;
 mod dev;
 mod filters;
 mod limits;
+mod longpoll;
 mod membership;
 mod oracle;
 mod outages;

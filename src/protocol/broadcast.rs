@@ -29,7 +29,7 @@ pub enum Content {
         /// A JSON object, if there is any.
         meta: Option<Box<str>>,
     },
-    /// An event with bytes. Clients of `vsn=1.0.0` cannot get it.
+    /// An event with bytes. Clients of `vsn=1.0.0`, and those that can be sent text only, cannot get it.
     Binary {
         /// The user's event name.
         event: Box<str>,
@@ -215,6 +215,27 @@ mod tests {
         assert_eq!(
             text(content.encode(Version::V1, "realtime:a"))["payload"],
             envelope
+        );
+    }
+
+    #[test]
+    fn as_text_there_are_envelopes_and_no_bytes() {
+        let content = json_content("e", Some(r#"{"id":"7"}"#));
+        let frame = text(content.encode(Version::V2Text, "realtime:a"));
+        let envelope = json!({"type": "broadcast", "event": "e", "payload": {"x": 1}, "meta": {"id": "7"}});
+        assert_eq!(frame, json!([null, null, "realtime:a", "broadcast", envelope]));
+        let one = Ref::text("1");
+        let replayed = text(content.encode_replayed(Version::V2Text, Some(&one), "realtime:a"));
+        assert_eq!((&replayed[0], &replayed[4]), (&json!("1"), &envelope));
+        let bytes = Content::Binary {
+            event: "e".into(),
+            payload: Bytes::from_static(&[0, 255]),
+            meta: None,
+        };
+        assert_eq!(bytes.encode(Version::V2Text, "realtime:a"), None);
+        assert_eq!(
+            bytes.encode_replayed(Version::V2Text, Some(&one), "realtime:a"),
+            None
         );
     }
 

@@ -107,7 +107,7 @@ pub fn decode_text(version: Version, text: &str) -> Result<ClientMessage<'_>, Ma
                 payload: Payload::Json(frame.payload),
             })
         }
-        Version::V2 | Version::Events => {
+        Version::V2 | Version::V2Text | Version::Events => {
             let ArrayFrame(message) = serde_json::from_str(text).map_err(malformed("V2"))?;
             Ok(message)
         }

@@ -27,6 +27,8 @@ pub enum Version {
     V1,
     /// `2.0.0`: JSON arrays, and binary broadcasts.
     V2,
+    /// `2.0.0` where the server can send no bytes, which is so with long polling: JSON arrays. The client may send bytes.
+    V2Text,
     /// Not chosen with `vsn`: every frame is an event of a `text/event-stream` (HTML Standard, "Server-sent events").
     Events,
 }
@@ -41,6 +43,15 @@ impl Version {
             _ => return None,
         };
         (!patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit())).then_some(version)
+    }
+
+    /// The same, to a client that can be sent text only.
+    #[must_use]
+    pub fn as_text(self) -> Self {
+        match self {
+            Self::V2 => Self::V2Text,
+            other => other,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Frames to clients.
 //!
 //! V1: `{"topic","event","payload","ref"}`, always with `ref`, never with `join_ref` (realtime-py drops anything else).
-//! V2: `[join_ref, ref, topic, event, payload]`. Binary frames of kinds 0 to 2 are never sent: realtime-js breaks on
+//! V2, also as text only: `[join_ref, ref, topic, event, payload]`. Binary frames of kinds 0 to 2 are never sent: realtime-js breaks on
 //! them.
 
 use std::fmt::Write as _;
@@ -129,7 +129,7 @@ fn frame(
             out.push_str(reference);
             out.push('}');
         }
-        Version::V2 => {
+        Version::V2 | Version::V2Text => {
             out.push('[');
             out.push_str(join_ref.map_or("null", Ref::json));
             out.push(',');

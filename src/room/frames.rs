@@ -6,6 +6,7 @@ pub(super) struct Frames<F> {
     encode: F,
     v1: Encoding,
     v2: Encoding,
+    v2_text: Encoding,
     events: Encoding,
 }
 
@@ -21,6 +22,7 @@ impl<F: FnMut(Version) -> Option<Frame>> Frames<F> {
             encode,
             v1: Encoding::Unknown,
             v2: Encoding::Unknown,
+            v2_text: Encoding::Unknown,
             events: Encoding::Unknown,
         }
     }
@@ -29,6 +31,7 @@ impl<F: FnMut(Version) -> Option<Frame>> Frames<F> {
         let slot = match version {
             Version::V1 => &mut self.v1,
             Version::V2 => &mut self.v2,
+            Version::V2Text => &mut self.v2_text,
             Version::Events => &mut self.events,
         };
         if let Encoding::Unknown = slot {

@@ -299,6 +299,8 @@ pub(super) fn transport(config: &Config) -> transport::Settings {
         write_timeout: session.write_timeout,
         acknowledge: config.resume.acknowledge,
         window: config.resume.window,
+        poll_wait: session.poll_wait,
         metrics_token: (!config.metrics.token.is_empty()).then(|| config.metrics.token.clone()),
+        ..transport::Settings::default()
     }
 }

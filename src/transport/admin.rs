@@ -185,16 +185,3 @@ pub(super) async fn tenant_health(State(server): State<Arc<Server>>, headers: He
     });
     Json(json!({ "data": data })).into_response()
 }
-
-/// The long-polling routes.
-pub(super) async fn no_longpoll() -> Response {
-    not_implemented("this server does not serve long polling yet, use a WebSocket")
-}
-
-fn not_implemented(what: &str) -> Response {
-    (
-        StatusCode::NOT_IMPLEMENTED,
-        Json(json!({ "message": format!("Not implemented: {what}") })),
-    )
-        .into_response()
-}

@@ -1,11 +1,16 @@
 //! HTTP and WebSocket: axum adapters around [`Session`](crate::session::Session).
 //!
-//! `websocket` decides who may connect, `connection` is the one task of each socket, `rest` takes broadcasts without one,
-//! `admin` answers health checks and metrics. What a message means is not decided here.
+//! `admission` decides who may connect, `websocket` upgrades, `connection` is the one task of each socket and `driver` what it
+//! drives, `longpoll` is a connection made of requests, `rest` takes broadcasts without one, `admin` answers health checks and metrics. What a message means is not
+//! decided here.
 
 mod admin;
+mod admission;
+mod body;
 mod connection;
 mod credentials;
+mod driver;
+mod longpoll;
 mod rest;
 mod seams;
 mod slots;
@@ -67,6 +72,10 @@ pub struct Settings {
     pub acknowledge: Duration,
     /// How long what was missed can be had. Default 2 min.
     pub window: Duration,
+    /// Longest wait of a long poll. Default 25 s.
+    pub poll_wait: Duration,
+    /// A session of long polling that nobody polls for this long ends. Default 30 s.
+    pub poll_patience: Duration,
     /// If set, `/metrics` wants `Authorization: Bearer` with this token. Default: open.
     pub metrics_token: Option<Secret>,
 }
@@ -89,6 +98,8 @@ impl Default for Settings {
             write_timeout: Duration::from_secs(15),
             acknowledge: Duration::from_secs(1),
             window: Duration::from_secs(120),
+            poll_wait: Duration::from_secs(25),
+            poll_patience: Duration::from_secs(30),
             metrics_token: None,
         }
     }
@@ -134,6 +145,7 @@ struct Server {
     settings: Settings,
     context: Arc<Context>,
     slots: Arc<Slots>,
+    longpoll: Arc<longpoll::Sessions>,
     health: admin::Health,
 }
 
@@ -194,6 +206,7 @@ pub fn router(services: Services) -> Router {
         settings,
         context: Arc::new(context),
         slots,
+        longpoll: Arc::default(),
         health,
     }))
 }
@@ -227,7 +240,7 @@ fn routes(server: Arc<Server>) -> Router {
         router = router
             .route(&format!("{socket}/websocket"), any(websocket::connect))
             .route(&format!("{socket}/websocket/"), any(websocket::connect))
-            .route(&format!("{socket}/longpoll"), any(admin::no_longpoll));
+            .route(&format!("{socket}/longpoll"), any(longpoll::serve));
     }
     for api in ["/api", "/realtime/v1/api"] {
         let rated = Router::new()

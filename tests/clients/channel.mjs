@@ -1,12 +1,12 @@
 // An unmodified supabase-js client on a channel: broadcasts, presence, private channels. README.md tells the contract.
 import { createClient } from '@supabase/supabase-js'
-import { WebSocket } from 'ws'
 import { obey, say } from './contract.mjs'
+import { transport } from './transport.mjs'
 
 const { ROWCAST_URL, ROWCAST_KEY, ROWCAST_TOKEN, TOPIC = 'test', VSN } = process.env
 const config = JSON.parse(process.env.CHANNEL_CONFIG ?? '{}')
 
-const realtime = { transport: WebSocket, ...(VSN && { vsn: VSN }) }
+const realtime = { transport, ...(VSN && { vsn: VSN }) }
 const client = createClient(ROWCAST_URL, ROWCAST_KEY, {
   realtime,
   auth: { persistSession: false, autoRefreshToken: false },
@@ -45,6 +45,10 @@ await obey({
   },
   track: async ({ payload }) => say('tracked', { result: await channel.track(payload) }),
   untrack: async () => say('tracked', { result: await channel.untrack() }),
+  heartbeat: () => {
+    client.realtime.onHeartbeat((status) => say('heartbeat', { status }))
+    return client.realtime.sendHeartbeat()
+  },
   set_auth: ({ token }) => client.realtime.setAuth(token),
   subscribe,
   unsubscribe: async () => say('unsubscribed', { result: await client.removeChannel(channel) }),

@@ -1,15 +1,14 @@
 // An unmodified supabase-js client that subscribes to row changes and tells what it gets. README.md tells the contract.
 import { createClient } from '@supabase/supabase-js'
-import { WebSocket } from 'ws'
 import { obey, say } from './contract.mjs'
+import { transport } from './transport.mjs'
 
 const { ROWCAST_URL, ROWCAST_KEY, ROWCAST_TOKEN, TOPIC = 'test', VSN, SESSION } = process.env
 const bindings = JSON.parse(process.env.BINDINGS ?? '[{"event":"*","schema":"public"}]')
 const config = JSON.parse(process.env.CHANNEL_CONFIG ?? '{}')
 
-// Node 20 has no WebSocket of its own, so the library asks for one here.
 const params = SESSION && { params: { session: SESSION } }
-const realtime = { transport: WebSocket, ...(VSN && { vsn: VSN }), ...params }
+const realtime = { transport, ...(VSN && { vsn: VSN }), ...params }
 const client = createClient(ROWCAST_URL, ROWCAST_KEY, {
   realtime,
   auth: { persistSession: false, autoRefreshToken: false },

@@ -83,9 +83,9 @@ impl Connection {
         if tracking.asked.len() >= MOST {
             return Ok(());
         }
-        let place = self.session.place();
+        let place = self.driver.session.place();
         // What is in the outbox belongs to it.
-        match self.outbox.drain().now_or_never() {
+        match self.driver.outbox.drain().now_or_never() {
             Some(Drained::Frames(frames)) => self.write(frames).await?,
             Some(Drained::Overflowed) => return Err(Ending::Close(Close::SlowConsumer)),
             None => {}
@@ -96,11 +96,11 @@ impl Connection {
         tracking.next += 1;
         tracking.asked.push_back((tracking.next, place));
         let payload = tracking.next.to_be_bytes();
-        let limit = self.server.settings.write_timeout;
-        let stopping = patience(&self.server.drain, Duration::MAX);
+        let limit = self.driver.server.settings.write_timeout;
+        let stopping = patience(&self.driver.server.drain, Duration::MAX);
         tokio::select! {
             pinged = timeout(limit, self.socket.ping(&payload)) => written(pinged),
-            () = self.outbox.overflowed() => Err(Ending::Close(Close::SlowConsumer)),
+            () = self.driver.outbox.overflowed() => Err(Ending::Close(Close::SlowConsumer)),
             () = stopping => Err(Ending::WriteTimeout),
         }
     }

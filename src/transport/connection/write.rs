@@ -26,17 +26,17 @@ impl Connection {
                 None => Box::pin(self.write_patiently()).await?,
             }
         }
-        self.server.metrics.frames_sent.inc_by(count);
-        self.server.metrics.bytes_sent.inc_by(bytes);
+        self.driver.server.metrics.frames_sent.inc_by(count);
+        self.driver.server.metrics.bytes_sent.inc_by(bytes);
         Ok(())
     }
 
     /// Writes the rest to a socket that is full. Given up, and the rest freed, as soon as the outbox overflows behind it:
     /// a client that takes nothing must not hold two outboxes for the length of the write timeout.
     async fn write_patiently(&mut self) -> Result<(), Ending> {
-        let limit = self.server.settings.write_timeout;
-        let stopping = patience(&self.server.drain, Duration::MAX);
-        let (outbox, socket) = (&self.outbox, &mut self.socket);
+        let limit = self.driver.server.settings.write_timeout;
+        let stopping = patience(&self.driver.server.drain, Duration::MAX);
+        let (outbox, socket) = (&self.driver.outbox, &mut self.socket);
         let writing = async {
             while !socket.is_written() {
                 written(timeout(limit, socket.write_some()).await)?;
@@ -46,7 +46,7 @@ impl Connection {
         tokio::select! {
             biased;
             () = outbox.overflowed() => {
-                self.server.metrics.outbox_overflows.inc();
+                self.driver.server.metrics.outbox_overflows.inc();
                 self.socket.forget();
                 Err(Ending::Close(Close::SlowConsumer))
             }
@@ -60,12 +60,12 @@ impl Connection {
     pub(super) async fn say_goodbye(&mut self, close: Close) {
         let limit = match close {
             // It does not read now, so it needs longer to find out why it lost its rows.
-            Close::SlowConsumer => self.server.settings.write_timeout.max(CLOSE_TIMEOUT),
+            Close::SlowConsumer => self.driver.server.settings.write_timeout.max(CLOSE_TIMEOUT),
             _ => CLOSE_TIMEOUT,
         };
-        let enough = patience(&self.server.drain, limit);
+        let enough = patience(&self.driver.server.drain, limit);
         let goodbye = async {
-            if let Some(Drained::Frames(frames)) = self.outbox.drain().now_or_never() {
+            if let Some(Drained::Frames(frames)) = self.driver.outbox.drain().now_or_never() {
                 self.write(frames).await.ok()?;
             }
             let frame = CloseFrame {

@@ -6,8 +6,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, TryStreamExt};
 
+use super::super::body;
 use super::publish::{Sender, check_rate, publish};
-use super::{RequestError, Server, authenticate, body, names};
+use super::{RequestError, Server, authenticate, names};
 use crate::policy::Rights;
 use crate::protocol::{Broadcast, Content};
 

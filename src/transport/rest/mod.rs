@@ -4,7 +4,6 @@
 //! topics, and then the rooms.
 
 mod batch;
-mod body;
 mod names;
 mod publish;
 mod rated;

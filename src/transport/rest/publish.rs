@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use axum::http::HeaderMap;
 
-use super::super::websocket::json_object;
+use super::super::admission::json_object;
 use super::{RequestError, Server};
 use crate::auth::{Claims, Scope};
 use crate::feed::{AuthorityError, Seeker};

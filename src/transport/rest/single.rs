@@ -8,8 +8,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::super::body;
 use super::publish::{Sender, check_rate, publish};
-use super::{RequestError, Server, authenticate, body, names};
+use super::{RequestError, Server, authenticate, names};
 use crate::messages::{MessagesError, Persist};
 use crate::policy::Rights;
 use crate::protocol::errors::{FieldError, Invalid};

@@ -3,6 +3,7 @@
 mod broadcasts;
 mod frames;
 mod http;
+mod longpoll;
 mod sockets;
 
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::{StatusCode, header};
 
-use super::RequestError;
+use crate::protocol::errors::RequestError;
 
 /// How long a body may take.
 const TIMEOUT: Duration = Duration::from_secs(60);

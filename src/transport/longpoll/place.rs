@@ -1,0 +1,85 @@
+//! How far the client of a session has come: its requests say which messages have arrived.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::session::{Holder, Place};
+
+/// Of a client with a session id.
+#[derive(Debug)]
+pub(super) struct Tracking {
+    holder: Holder,
+    /// Between two places that are noted, while there is something new.
+    every: Duration,
+    /// Between two, otherwise: places move on without the client, and must not fall out of the window.
+    idle: Duration,
+    last: Instant,
+    news: bool,
+    /// Where the client is once it has read so many messages.
+    noted: Option<(u64, Place)>,
+}
+
+impl Tracking {
+    pub(super) fn new(holder: Holder, every: Duration, window: Duration) -> Self {
+        Self {
+            holder,
+            every,
+            idle: (window / 8).max(every),
+            last: Instant::now(),
+            // What its joins are answered with is worth a note.
+            news: true,
+            noted: None,
+        }
+    }
+
+    /// There are new messages.
+    pub(super) fn news(&mut self) {
+        self.news = true;
+    }
+
+    /// When to note a place next.
+    pub(super) fn due(&self) -> Instant {
+        self.last + if self.news { self.every } else { self.idle }
+    }
+
+    /// The client is there once it has read so many messages.
+    pub(super) fn note(&mut self, messages: u64, place: Place) {
+        (self.last, self.news) = (Instant::now(), false);
+        self.noted = Some((messages, place));
+    }
+
+    /// The client has read so many messages; whether anything is known by it.
+    pub(super) fn read(&mut self, messages: u64) -> bool {
+        let Some((_, place)) = self.noted.take_if(|(noted, _)| *noted <= messages) else {
+            return false;
+        };
+        self.holder.acknowledge(place);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{Places, TopicPlace};
+
+    #[test]
+    fn a_place_counts_once_everything_before_it_has_been_read() {
+        let places = Places::new(Duration::from_secs(60), 10);
+        let (holder, _) = places.connect("a", std::time::Instant::now()).unwrap();
+        let mut tracking = Tracking::new(holder, Duration::ZERO, Duration::from_secs(60));
+        let topic = TopicPlace {
+            private: false,
+            rows: None,
+            room: None,
+        };
+        let place = Place {
+            topics: [("realtime:a".into(), topic)].into(),
+        };
+        tracking.note(5, place);
+        assert!(!tracking.read(4) && !places.knows("a"));
+        assert!(tracking.read(5) && places.knows("a"));
+        assert!(!tracking.read(6), "that is known");
+    }
+}

@@ -115,6 +115,11 @@ metrics! {
     subscriptions_refused: Family<Label, Counter> = "rowcast_subscriptions_refused_total", Family::default();
     /// Change messages put into outboxes.
     deliveries: Counter = "rowcast_deliveries_total", Counter::default();
+    /// Changes that were left out of a subscription with `conflate` since a later one of the same row took their place.
+    changes_conflated: Counter = "rowcast_changes_conflated_total", Counter::default();
+    /// Bytes that wait for connections now: in outboxes, gathered for them, and taken from them but not written yet. What several wait
+    /// for counts once for each.
+    outbox_bytes: Gauge = "rowcast_outbox_bytes", Gauge::default();
     /// Rooms that have members now.
     rooms: Gauge = "rowcast_rooms", Gauge::default();
     /// Broadcasts said in rooms, wherever they came from.

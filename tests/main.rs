@@ -31,6 +31,8 @@ mod resume;
 mod rows;
 mod sessions;
 mod shadow;
+mod shaping;
+mod stalled;
 mod tls;
 mod tokens;
 mod transitions;

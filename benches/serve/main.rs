@@ -1,6 +1,6 @@
 //! A whole server beside a private Postgres: time from commit to client, changes per second and calls of the database
-//! as subscribers grow in number; broadcasts to rooms; memory of idle connections. `cargo bench --bench serve`, or one of
-//! `rows`, `rooms` and `idle` with `-- rooms`; prints tables, asserts nothing, ends by itself. Server, clients, writer and
+//! as subscribers grow in number; broadcasts to rooms; memory of idle connections, and of those that are not read. `cargo bench --bench serve`, or one of
+//! `rows`, `rooms`, `idle` and `stalled` with `-- rooms`; prints tables, asserts nothing, ends by itself. Server, clients, writer and
 //! Postgres share the machine.
 
 #![expect(
@@ -16,6 +16,7 @@ mod limit;
 mod rooms;
 mod scale;
 mod server;
+mod stalled;
 mod wire;
 mod writer;
 
@@ -52,6 +53,9 @@ async fn main() {
     }
     if wants("idle") {
         idle::table(&cluster, files).await;
+    }
+    if wants("stalled") {
+        stalled::table(&cluster, &database).await;
     }
     cluster.stop(StopMode::Fast);
     drop(cluster);

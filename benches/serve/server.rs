@@ -26,6 +26,11 @@ pub struct Server {
 
 impl Server {
     pub async fn start(cluster: &PrivateCluster) -> Self {
+        Self::start_with(cluster, &[]).await
+    }
+
+    /// With further settings, as environment variables.
+    pub async fn start_with(cluster: &PrivateCluster, settings: &[(&str, &str)]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|l| l.local_addr())
             .expect("a free port")
@@ -47,6 +52,7 @@ impl Server {
             .env("ROWCAST_LIMITS_OUTBOX_FRAMES", "1000000")
             .env("ROWCAST_LIMITS_OUTBOX_BYTES", "1000000000")
             .env("ROWCAST_LOG_LEVEL", "warn")
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .spawn()
             .expect("rowcast serve");

@@ -4,7 +4,7 @@ use std::io;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::server::Server;
 
@@ -107,9 +107,21 @@ pub async fn write(socket: &TcpStream, frame: &[u8]) -> io::Result<()> {
 
 /// An open WebSocket.
 pub async fn open(server: &Server, token: &str) -> TcpStream {
-    let mut socket = TcpStream::connect(("127.0.0.1", server.port()))
+    let socket = TcpStream::connect(("127.0.0.1", server.port()))
         .await
         .expect("a connection");
+    upgraded(socket, token).await
+}
+
+/// The same, which takes in little more than what is read.
+pub async fn open_narrow(server: &Server, token: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4_096).expect("a small buffer");
+    let address = ([127, 0, 0, 1], server.port()).into();
+    upgraded(socket.connect(address).await.expect("a connection"), token).await
+}
+
+async fn upgraded(mut socket: TcpStream, token: &str) -> TcpStream {
     socket.set_nodelay(true).expect("no delay");
     let request = format!(
         "GET /realtime/v1/websocket?apikey={token}&vsn=2.0.0 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n\

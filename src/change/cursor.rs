@@ -29,6 +29,11 @@ impl Position {
         }
     }
 
+    /// In front of everything that the transaction did which did what stands here.
+    pub fn before_transaction(self) -> Self {
+        Self::behind(Lsn(self.commit.0.saturating_sub(1)))
+    }
+
     /// Right behind a change of this transaction.
     pub fn of(transaction: &Transaction, change: &Change) -> Self {
         Self {

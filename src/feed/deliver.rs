@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::assess::{Outcome, Work};
 use super::payload::Payload;
 use super::pump::Recipients;
+use super::shaper::{self, Form, Gathered, Keys, Shaper, Step, step};
 use super::{Style, Subscriber};
 use crate::change::{Cursor, Position};
 use crate::hub::{At, Frame, Lane};
@@ -53,20 +54,32 @@ pub(super) fn deliver<'a>(
         views,
         data: HashMap::new(),
         encoded: HashMap::new(),
+        keys: None,
+        forms: HashMap::new(),
     };
     let mut sent = 0;
     for run in deliveries.chunk_by(|a, b| (a.subscriber, a.view) == (b.subscriber, b.view)) {
         let Some(first) = run.first() else { continue };
-        let Some(subscriber) = recipients.get(first.subscriber, cursor.position, work.transaction) else {
+        let Some(entry) = recipients.get(first.subscriber, cursor.position, work.transaction) else {
             continue;
         };
-        let ids: Vec<i64> = run.iter().map(|d| d.binding).collect();
+        let subscriber = &entry.subscriber;
         let told = subscriber.cursors || recipients.repeat();
-        let action = work.change.action.as_str();
-        let frame = frames.get(subscriber, ids, first.view, (action, told));
-        // A full or closed outbox has told its owner; nobody else is concerned.
+        let mut ids: Vec<i64> = run.iter().map(|d| d.binding).collect();
+        // Those that hold back what they get take it from here.
+        ids.retain(|id| {
+            let shaper = entry.shapers.of(*id);
+            let gather = |shaper: &Arc<Shaper>| shaper.gather(frames.gathered(work, first.view, told));
+            shaper.map(gather).is_none()
+        });
         let lane = &subscriber.outbox;
-        sent += u64::from(lane.push_at(frame, At::Row(cursor)).is_ok());
+        if !ids.is_empty() {
+            let told = told && !entry.shapers.hold_back();
+            let action = work.change.action.as_str();
+            let frame = frames.get(subscriber, ids, first.view, (action, told));
+            // A full or closed outbox has told its owner; nobody else is concerned.
+            sent += u64::from(lane.push_at(frame, At::Row(cursor)).is_ok());
+        }
         if lane.outbox().is_pressed() {
             pressed.entry(first.subscriber).or_insert_with(|| lane.clone());
         }
@@ -121,6 +134,9 @@ struct Frames<'a> {
     views: Vec<View>,
     data: HashMap<usize, Arc<str>>,
     encoded: HashMap<Key, Frame>,
+    /// For those who hold back what they get.
+    keys: Option<Keys>,
+    forms: HashMap<(usize, Form), Arc<str>>,
 }
 
 impl Frames<'_> {
@@ -179,5 +195,53 @@ impl Frames<'_> {
         };
         self.data.insert(view, Arc::clone(&data));
         data
+    }
+}
+
+impl Frames<'_> {
+    /// The change for somebody who holds back what they get.
+    fn gathered(
+        &mut self,
+        work: &Work<'_>,
+        view: usize,
+        told: bool,
+    ) -> Gathered<impl FnOnce(Option<Form>) -> Arc<str>> {
+        let keys = self.keys.get_or_insert_with(|| Keys::of(work.table, work.change));
+        let step = match self.views.get(view) {
+            Some(View { columns, shown }) => step(work.change.action, *shown, keys, || {
+                self.payload.shown_columns(columns)
+            }),
+            None => Step::Apart,
+        };
+        let own = match &step {
+            Step::Put { form, .. } => Some(*form),
+            _ => None,
+        };
+        let at = shaper::At {
+            table: work.table.oid,
+            cursor: self.cursor,
+            told,
+        };
+        let data = move |form: Option<Form>| match form.filter(|_| form != own) {
+            Some(form) => self.formed(view, form),
+            None => self.data(view),
+        };
+        Gathered { at, step, data }
+    }
+
+    /// An UPDATE as something else: what came before it was left out.
+    fn formed(&mut self, view: usize, form: Form) -> Arc<str> {
+        let Some(View { columns, .. }) = self.views.get(view) else {
+            return self.data(view);
+        };
+        let payload = &self.payload;
+        let data = self.forms.entry((view, form)).or_insert_with(|| {
+            match form {
+                Form::Enter => payload.entered(columns),
+                Form::Insert | Form::Update => payload.inserted(columns),
+            }
+            .into()
+        });
+        Arc::clone(data)
     }
 }

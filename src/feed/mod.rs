@@ -15,6 +15,7 @@ mod prefetch;
 mod pump;
 mod roster;
 mod shadow;
+mod shaper;
 #[cfg(test)]
 mod tests;
 mod watched;
@@ -54,6 +55,7 @@ use prefetch::Prefetch;
 use pump::{Add, Command, Pump};
 use roster::Bound;
 use shadow::Sampling;
+use shaper::Pacer;
 
 /// A channel that wants row changes.
 #[derive(Clone, Debug)]
@@ -218,6 +220,7 @@ impl Feed {
             let checking = (shadow.clone(), Arc::clone(&keeper), commands.clone());
             Sampling::start(checking, &metrics, shutdown)
         });
+        let pacer = Pacer::start(Arc::clone(&metrics), shutdown);
         let marks = Marks::default();
         let recheck = settings.channel_recheck;
         let states = stream.subscribe();
@@ -239,6 +242,7 @@ impl Feed {
             said,
             signals: signals.clone(),
             marks: marks.clone(),
+            pacer,
         });
         let writers = pump.writers();
         let place = pump.place();

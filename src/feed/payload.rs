@@ -7,6 +7,7 @@ use std::ops::Range;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::convert::Converted;
+use super::shaper::Columns;
 use crate::change::{Action, Change, Row, Value};
 use crate::postgres::catalog::{Table, Types};
 use crate::postgres::jsonb::{self, write_string};
@@ -114,14 +115,30 @@ impl<'a> Payload<'a> {
         self.foot(out)
     }
 
-    /// The new row of an UPDATE as if it had been inserted.
+    /// The new row of an UPDATE as if it had been inserted: since it could not be seen before.
     pub(super) fn entered(&self, visible: &[bool]) -> String {
+        self.as_insert(visible, ",\"transition\":\"enter\"")
+    }
+
+    /// The new row of an UPDATE as if it had been inserted: since what inserted it was left out.
+    pub(super) fn inserted(&self, visible: &[bool]) -> String {
+        self.as_insert(visible, "")
+    }
+
+    fn as_insert(&self, visible: &[bool], transition: &str) -> String {
         let sees = |i: usize| visible.get(i).copied().unwrap_or(false);
         let mut out = self.head(Action::Insert);
         self.columns(&mut out, |i| sees(i) && piece(&self.new, i).is_some());
         self.object(&mut out, "record", &self.new, sees);
-        out.push_str(",\"transition\":\"enter\"");
+        out.push_str(transition);
         self.foot(out)
+    }
+
+    /// Which columns `record` has for those who may see `visible` ones.
+    pub(super) fn shown_columns(&self, visible: &[bool]) -> Columns {
+        let sees = |i: usize| visible.get(i).copied().unwrap_or(false);
+        let all = 0..self.table.columns.len();
+        Columns::of(all.map(|i| (sees(i), sees(i) && self.value(&self.new, i).is_some())))
     }
 
     /// The key of the old row of an UPDATE as if it had been deleted.
@@ -199,18 +216,21 @@ impl<'a> Payload<'a> {
     ) {
         let _ = write!(out, ",\"{key}\":{{");
         for (i, column) in self.table.columns.iter().enumerate() {
-            let Some(value) = self.shown(pieces, i).filter(|_| include(i)) else {
+            let Some(value) = self.value(pieces, i).filter(|_| include(i)) else {
                 continue;
             };
-            if self.too_large && value.len() > KEPT_FIELD_BYTES {
-                continue;
-            }
             separate(out, '{');
             write_string(&column.name, out);
             out.push(':');
             out.push_str(value);
         }
         out.push('}');
+    }
+
+    /// A field, unless it is what makes the change too large.
+    fn value(&self, pieces: &[Option<Range<usize>>], column: usize) -> Option<&str> {
+        let value = self.shown(pieces, column);
+        value.filter(|value| !self.too_large || value.len() <= KEPT_FIELD_BYTES)
     }
 
     fn shown(&self, pieces: &[Option<Range<usize>>], column: usize) -> Option<&str> {

@@ -30,6 +30,7 @@ use super::place::Place;
 use super::prefetch::Prefetched;
 use super::roster::{Bound, Entry, Roster};
 use super::shadow::{Dispute, Sampling};
+use super::shaper::Pacer;
 use super::{Settings, SubscribeError, Subscriber};
 use crate::auth::Claims;
 use crate::change::{Event, HandedOver, Lsn, Since, StreamState, TableName, Transaction};
@@ -102,6 +103,8 @@ pub(super) struct Parts {
     pub(super) signals: Signals,
     /// Told of all that the pump's own relations are told of.
     pub(super) marks: Marks,
+    /// Calls those who hold back what they gather.
+    pub(super) pacer: Pacer,
 }
 
 pub(super) struct Pump {
@@ -157,9 +160,9 @@ impl Pump {
             history: History::new(parts.settings.window),
             resuming: Resuming::default(),
             place: Place::default(),
+            roster: Roster::new(relations, parts.pacer.clone()),
             parts,
             snapshot,
-            roster: Roster::new(relations),
             waiting: Vec::new(),
             disputes: Vec::new(),
             position: Lsn::default(),

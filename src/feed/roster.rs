@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::keeper::{Keeper, Snapshot};
 use super::prefetch::Prefetched;
+use super::shaper::{Pacer, Shapers};
 use super::{SubscribeError, Subscriber};
 use crate::auth::Claims;
 use crate::policy::{RelationId, Relations};
@@ -29,6 +30,8 @@ pub(super) struct Entry {
     places: Vec<Place>,
     /// Where it is in the index of those who catch up, while it does.
     behind: Option<Vec<Place>>,
+    /// Where those bindings gather that hold back what they get.
+    pub(super) shapers: Shapers,
     /// The stream has passed the point of the subscription: changes are delivered.
     pub(super) live: bool,
 }
@@ -41,15 +44,17 @@ pub(super) struct Roster {
     pub(super) behind: Index,
     /// What the policies of the subscribers' classes read.
     pub(super) relations: Relations,
+    pacer: Pacer,
 }
 
 impl Roster {
-    pub(super) fn new(relations: Relations) -> Self {
+    pub(super) fn new(relations: Relations, pacer: Pacer) -> Self {
         Self {
             entries: HashMap::new(),
             index: Index::default(),
             behind: Index::default(),
             relations,
+            pacer,
         }
     }
 
@@ -65,6 +70,7 @@ impl Roster {
         self.remove(id);
         let mut entry = Entry {
             resolved: resolve(&bindings, &claims, checked)?,
+            shapers: Shapers::new(&subscriber, &bindings, &self.pacer),
             subscriber,
             claims,
             bindings,
@@ -197,6 +203,8 @@ impl Roster {
             return Err("not subscribed".to_owned());
         };
         entry.resolved = resolve(&entry.bindings, &claims, snapshot)?;
+        // What was gathered was judged by the claims before: it leaves while they hold, and where they are lost, never.
+        entry.shapers.flush();
         entry.claims = claims;
         self.put(entry, snapshot);
         Ok(())
@@ -221,6 +229,8 @@ impl Roster {
             };
             match settled {
                 Ok(resolved) => {
+                    // It was gathered as the tables were before.
+                    entry.shapers.flush();
                     entry.resolved = resolved;
                     self.put(entry, new);
                 }

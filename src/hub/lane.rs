@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{At, Frame, Outbox, Overflow};
+use crate::change::Position;
 
 /// One channel's way into a connection's outbox, which the session can end while frames for it are still under way.
 ///
@@ -43,6 +44,17 @@ impl Lane {
     /// As [`Lane::push`].
     pub fn push_at(&self, frame: Frame, _at: At) -> Result<(), Overflow> {
         self.push(frame)
+    }
+
+    /// Where the first change is that was gathered for this channel and is not in the outbox yet: whoever has got everything
+    /// out of the outbox may miss what stands from there on.
+    pub fn held_since(&self) -> Option<Position> {
+        self.outbox.held_since(self.id(), None)
+    }
+
+    /// No other lane has it while there is this one, or a clone of it.
+    pub(super) fn id(&self) -> usize {
+        Arc::as_ptr(&self.ended).addr()
     }
 
     /// Lets nothing more through.

@@ -3,12 +3,16 @@
 //! Knows neither Postgres nor HTTP. A frame's bytes are shared by every outbox they are in.
 
 mod held;
+mod hold;
 mod lane;
 mod outbox;
+mod outboxes;
 
 pub use held::HeldFrame;
+pub use hold::Hold;
 pub use lane::Lane;
 pub use outbox::{Bounds, Drained, Outbox, Overflow};
+pub use outboxes::Outboxes;
 
 use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::Frame;
+use super::outboxes::Total;
+use crate::change::Position;
 
 /// How much may wait for one connection. Both bounds hold; the first one reached overflows.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +16,9 @@ pub struct Bounds {
     /// large room right behind the reply to a join, does not make a healthy connection unusable.
     pub bytes: usize,
 }
+
+/// What is gathered for an outbox may come to this part of its bounds, so that it fits when it is put in.
+const HELD_PART: usize = 4;
 
 /// The outbox was full or already closed: the frame was not queued and none will be again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +39,8 @@ pub struct Outbox(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     bounds: Bounds,
+    /// Of this outbox and others.
+    total: Arc<Total>,
     queue: Mutex<Queue>,
     wake: Notify,
 }
@@ -42,7 +49,48 @@ struct Shared {
 struct Queue {
     frames: VecDeque<Frame>,
     bytes: usize,
+    /// What was drained and may not have been written yet, as it counts in the total. Bytes.
+    taken: usize,
+    /// What is gathered for this outbox and not in it yet.
+    held: Vec<Held>,
+    /// How many have gathered for it so far.
+    holds: u64,
     state: State,
+}
+
+/// See [`Hold`](super::Hold).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) id: u64,
+    /// Of the lane that it is for.
+    pub(super) lane: usize,
+    pub(super) frames: usize,
+    pub(super) bytes: usize,
+    pub(super) since: Option<Position>,
+}
+
+/// What so many frames of so many bytes together count in the total.
+fn cost(frames: usize, bytes: usize) -> usize {
+    bytes.saturating_add(frames * size_of::<Frame>())
+}
+
+impl Queue {
+    fn queued(&self) -> usize {
+        cost(self.frames.len(), self.bytes)
+    }
+
+    fn held(&self) -> usize {
+        self.held.iter().map(|held| cost(held.frames, held.bytes)).sum()
+    }
+
+    /// Frees everything but what was taken; returns what it came to.
+    fn clear(&mut self) -> usize {
+        let freed = self.queued() + self.held();
+        self.frames = VecDeque::new();
+        self.bytes = 0;
+        self.held = Vec::new();
+        freed
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,11 +110,28 @@ pub enum Drained {
     Overflowed,
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let queue = self.queue.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if queue.state != State::Closed {
+            self.total.remove(queue.clear() + queue.taken);
+            self.total.closed();
+        }
+    }
+}
+
 impl Outbox {
-    /// An empty outbox.
+    /// An empty outbox by itself. Those of a server are made by [`Outboxes`](super::Outboxes).
     pub fn new(bounds: Bounds) -> Self {
+        Self::among(bounds, Arc::new(Total::unbounded()))
+    }
+
+    /// An empty outbox that shares a total with others.
+    pub(super) fn among(bounds: Bounds, total: Arc<Total>) -> Self {
+        total.opened();
         Self(Arc::new(Shared {
             bounds,
+            total,
             queue: Mutex::default(),
             wake: Notify::new(),
         }))
@@ -86,12 +151,15 @@ impl Outbox {
         if queue.state != State::Open || !allowed() {
             return Err(Overflow::Closed);
         }
-        let full = queue.frames.len() >= self.0.bounds.frames || queue.bytes >= self.0.bounds.bytes;
+        let (bounds, total) = (&self.0.bounds, &self.0.total);
+        let full = queue.frames.len() >= bounds.frames
+            || queue.bytes >= bounds.bytes
+            || total.is_too_much(queue.queued() + queue.taken + queue.held());
         if full {
             queue.state = State::Overflowed;
-            queue.frames = VecDeque::new();
-            queue.bytes = 0;
+            total.remove(queue.clear());
         } else {
+            total.add(cost(1, frame.len()));
             queue.bytes = queue.bytes.saturating_add(frame.len());
             queue.frames.push_back(frame);
         }
@@ -106,7 +174,8 @@ impl Outbox {
         action();
     }
 
-    /// Waits until there is something to send and takes all of it. Cancel-safe; one task at a time.
+    /// Waits until there is something to send and takes all of it. Whoever comes has written what it took before.
+    /// Cancel-safe; one task at a time.
     pub async fn drain(&self) -> Drained {
         loop {
             {
@@ -114,7 +183,12 @@ impl Outbox {
                 if queue.state == State::Overflowed {
                     return Drained::Overflowed;
                 }
+                if queue.taken > 0 {
+                    self.0.total.remove(queue.taken);
+                    queue.taken = 0;
+                }
                 if !queue.frames.is_empty() {
+                    queue.taken = queue.queued();
                     queue.bytes = 0;
                     return Drained::Frames(std::mem::take(&mut queue.frames));
                 }
@@ -133,9 +207,68 @@ impl Outbox {
     /// Refuses further frames and frees what is queued. For the owner, when the socket is gone.
     pub fn close(&self) {
         let mut queue = self.lock();
-        queue.state = State::Closed;
-        queue.frames = VecDeque::new();
-        queue.bytes = 0;
+        if queue.state != State::Closed {
+            queue.state = State::Closed;
+            self.0.total.remove(queue.clear() + queue.taken);
+            self.0.total.closed();
+            queue.taken = 0;
+        }
+    }
+
+    /// Of what was taken, no more than this is left to be written: the owner dropped the rest. Bytes.
+    pub fn forgot(&self, left: usize) {
+        let mut queue = self.lock();
+        if queue.taken > left {
+            self.0.total.remove(queue.taken - left);
+            queue.taken = left;
+        }
+    }
+
+    /// Bytes that wait to be written, in the outbox and with its owner.
+    pub fn waiting(&self) -> usize {
+        let queue = self.lock();
+        queue.queued() + queue.taken
+    }
+
+    /// See [`Lane::held_since`](super::Lane::held_since).
+    pub(super) fn held_since(&self, lane: usize, except: Option<u64>) -> Option<Position> {
+        let queue = self.lock();
+        let wanted = |held: &&Held| held.lane == lane && except != Some(held.id);
+        let held = queue.held.iter().filter(wanted);
+        held.filter_map(|held| held.since).min()
+    }
+
+    /// An id for [`Outbox::hold`].
+    pub(super) fn next_hold(&self) -> u64 {
+        let mut queue = self.lock();
+        queue.holds += 1;
+        queue.holds
+    }
+
+    /// Puts this in the place of what was held under its id.
+    ///
+    /// # Errors
+    /// See [`Hold::set`](super::Hold::set).
+    pub(super) fn hold(&self, now: Held) -> Result<(), Overflow> {
+        let mut queue = self.lock();
+        if queue.state != State::Open {
+            return Err(Overflow::Closed);
+        }
+        let before = queue.held();
+        queue.held.retain(|held| held.id != now.id);
+        if now.frames > 0 || now.since.is_some() {
+            queue.held.push(now);
+        }
+        let after = queue.held();
+        match after.checked_sub(before) {
+            Some(more) => self.0.total.add(more),
+            None => self.0.total.remove(before - after),
+        }
+        let frames: usize = queue.held.iter().map(|held| held.frames).sum();
+        let full = frames > self.0.bounds.frames / HELD_PART
+            || after > self.0.bounds.bytes / HELD_PART
+            || self.0.total.is_too_much(queue.queued() + queue.taken + after);
+        if full { Err(Overflow::Full) } else { Ok(()) }
     }
 
     /// Whether half of a bound is used up.

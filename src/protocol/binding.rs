@@ -4,6 +4,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::server::push_json_string;
+use super::shaping::Shaping;
 
 /// One entry of `config.postgres_changes` (or of a legacy join), as far as it could be understood.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +25,8 @@ pub struct Binding {
     /// `"transitions": true`: an UPDATE by which a row comes into or goes out of what the binding shows is told as an
     /// INSERT or DELETE. An extension; not set by clients that do not know it.
     pub transitions: Transitions,
+    /// How its events are held back.
+    pub shaping: Shaping,
     /// The entry as the client wrote it, for error texts.
     pub source: String,
 }
@@ -78,6 +81,7 @@ impl Binding {
             transitions: fields
                 .get("transitions")
                 .map_or(Transitions::Off, |raw| Transitions::parse(raw)),
+            shaping: Shaping::parse(fields.get("max_rate").copied(), fields.get("conflate").copied()),
             source: entry.get().to_owned(),
         })
     }
@@ -104,6 +108,7 @@ impl Binding {
             filter: filter.filter(|text| !text.trim().is_empty()),
             select: Select::All,
             transitions: Transitions::Off,
+            shaping: Shaping::Off,
             source,
         }
     }

@@ -9,6 +9,7 @@ pub mod errors;
 mod join;
 mod reference;
 mod server;
+mod shaping;
 
 pub use binding::{Binding, EventFilter, Select, Transitions};
 pub use broadcast::{Broadcast, Content, Encoded};
@@ -19,6 +20,7 @@ pub use server::{
     Status, SystemMessage, fan_out, phx_close, phx_error, push, push_json_string, reply, system,
     system_fan_out,
 };
+pub use shaping::{Shape, Shaping};
 
 /// The serialiser a connection chose with `vsn`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -13,6 +13,7 @@ use axum::serve::{Listener, ListenerExt};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -21,6 +22,9 @@ use tokio_util::task::TaskTracker;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
 use crate::transport::Stream;
+
+/// So much may wait in the kernel to be sent on one connection: what is on its way comes on top. Bytes.
+const UNSENT: u32 = 128 * 1024;
 
 /// What HTTP/2 is called when protocols are negotiated.
 pub(super) const H2: &[u8] = b"h2";
@@ -76,6 +80,7 @@ pub(super) async fn serve(listener: TcpListener, service: Service, shutdown: &Sh
     // Messages are written whole; waiting for more would only delay them.
     let mut listener = listener.tap_io(|socket| {
         let _ = socket.set_nodelay(true);
+        bound_unsent(socket);
     });
     let connections = TaskTracker::new();
     loop {
@@ -90,6 +95,15 @@ pub(super) async fn serve(listener: TcpListener, service: Service, shutdown: &Sh
     drop(listener);
     connections.close();
     connections.wait().await;
+}
+
+/// What waits for a client that does not read waits here, where it is bounded, and not in the kernel, which would take
+/// megabytes for each.
+fn bound_unsent(socket: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = SockRef::from(socket).set_tcp_notsent_lowat(UNSENT) {
+        tracing::trace!(%error, "the kernel bounds what it has not sent by itself");
+    }
 }
 
 async fn connection(socket: TcpStream, service: Service, connections: TaskTracker, shutdown: Shutdown) {

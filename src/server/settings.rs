@@ -296,6 +296,7 @@ pub(super) fn transport(config: &Config) -> transport::Settings {
             frames: limits.outbox_frames,
             bytes: limits.outbox_bytes,
         },
+        outboxes_bytes: limits.outboxes_bytes,
         write_timeout: session.write_timeout,
         acknowledge: config.resume.acknowledge,
         window: config.resume.window,

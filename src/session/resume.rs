@@ -8,8 +8,8 @@ use super::Session;
 use super::channel::{Channel, RowState};
 use super::places::{Place, TopicPlace};
 use super::rows::notice_frame;
-use crate::change::Cursor;
-use crate::hub::HeldFrame;
+use crate::change::{Cursor, Position};
+use crate::hub::{HeldFrame, Lane};
 use crate::protocol::JoinConfig;
 use crate::protocol::errors::Notice;
 use crate::room::{self, Missed, Return};
@@ -118,7 +118,7 @@ impl Session {
             return None;
         }
         let rows = channel.rows.as_ref().map(|rows| match rows.state {
-            RowState::Live | RowState::Replacing { .. } => cursor,
+            RowState::Live | RowState::Replacing { .. } => cursor.map(|cursor| held_back(cursor, &rows.lane)),
             // It is on its way from there.
             RowState::Pending { .. } | RowState::Retry(_) | RowState::Refused => {
                 let since = rows.since.as_deref();
@@ -135,5 +135,45 @@ impl Session {
             rows: rows.flatten(),
             room,
         })
+    }
+}
+
+/// What is gathered for a channel is not in the outbox.
+fn held_back(cursor: Cursor, lane: &Lane) -> Cursor {
+    let before = lane.held_since().map(Position::before_transaction);
+    Cursor {
+        position: before.map_or(cursor.position, |before| before.min(cursor.position)),
+        ..cursor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::Lsn;
+    use crate::hub::{Bounds, Hold, Outbox};
+
+    #[test]
+    fn what_is_gathered_for_a_channel_has_not_arrived() {
+        let outbox = Outbox::new(Bounds {
+            frames: 100,
+            bytes: 1_000,
+        });
+        let (lane, other) = (Lane::new(&outbox), Lane::new(&outbox));
+        let cursor: Cursor = "5-64".parse().expect("a cursor");
+        let since = |commit| Some(Position::behind(Lsn(commit)));
+        let mut holds = [Hold::new(&lane), Hold::new(&lane), Hold::new(&lane)];
+        for (hold, commit) in holds.iter_mut().zip([0x70, 0x60, 0x50]) {
+            hold.set(1, 1, since(commit)).expect("room for it");
+        }
+        assert_eq!(held_back(cursor, &lane).to_string(), "5-4f");
+        assert_eq!(held_back(cursor, &other), cursor);
+        let [first, _, third] = &mut holds;
+        third.set(0, 0, None).expect("room for it");
+        assert_eq!(held_back(cursor, &lane).to_string(), "5-5f");
+        assert_eq!(first.others_since(), since(0x60));
+        holds = [Hold::new(&lane), Hold::new(&lane), Hold::new(&lane)];
+        assert_eq!(held_back(cursor, &lane), cursor);
+        drop(holds);
     }
 }

@@ -31,6 +31,12 @@ pub enum Refusal {
     /// `transitions` is neither true nor false.
     #[error("Error parsing `transitions` params: expected true or false")]
     Transitions,
+    /// `max_rate` is no rate.
+    #[error("Error parsing `max_rate` params: expected a number above 0 and up to 1000")]
+    MaxRate,
+    /// `conflate` is neither true nor false.
+    #[error("Error parsing `conflate` params: expected true or false")]
+    Conflate,
     /// `select` with a wildcard.
     #[error(
         "Column selection is not supported for wildcard subscriptions. Provide an explicit schema and table name."

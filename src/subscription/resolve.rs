@@ -4,7 +4,7 @@ use super::{Filter, RawCondition, Refusal, parse_filter};
 use crate::change::TableName;
 use crate::postgres::catalog::{Access, Catalog, Column, ReplicaIdentity, RoleAccess, Table};
 use crate::postgres::quote_table;
-use crate::protocol::{Binding, EventFilter, Select, Transitions};
+use crate::protocol::{Binding, EventFilter, Select, Shaping, Transitions};
 
 /// A binding, settled on the tables it means today.
 #[derive(Clone, Debug)]
@@ -82,6 +82,11 @@ pub(super) fn meant<'a>(binding: &Binding, catalog: &'a Catalog) -> Result<Meant
     }
     if binding.transitions == Transitions::Invalid {
         return Err(Refusal::Transitions);
+    }
+    match binding.shaping {
+        Shaping::InvalidRate => return Err(Refusal::MaxRate),
+        Shaping::InvalidConflate => return Err(Refusal::Conflate),
+        Shaping::On(_) | Shaping::Off => {}
     }
     let (schema, table) = match (binding.schema.as_deref(), binding.table.as_deref()) {
         (None, None) => return Err(Refusal::NoParams(binding.source.clone())),

@@ -58,7 +58,7 @@ pub(super) enum Outcome {
 impl Driver {
     /// The second is there for a client that can come back.
     pub(super) fn new(server: Arc<Server>, new: New) -> (Self, Option<Holder>) {
-        let outbox = Outbox::new(server.settings.outbox);
+        let outbox = server.outboxes.open();
         let context = Arc::clone(&server.context);
         let mut stream = server.rows.stream();
         let New {

@@ -33,7 +33,7 @@ use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use uuid::Uuid;
 
 use crate::change::StreamState;
-use crate::hub::Bounds;
+use crate::hub::{Bounds, Outboxes};
 use crate::rate::{SharedRate, Traffic};
 use crate::replication::SlotHealth;
 use crate::room::Rooms;
@@ -66,6 +66,8 @@ pub struct Settings {
     /// What may wait for one connection. Default 8,192 frames and 8 MiB. A transaction's changes arrive together, so
     /// this is also the largest transaction a client can follow without reading meanwhile.
     pub outbox: Bounds,
+    /// What may wait for all connections together, in bytes. Default 1 GiB.
+    pub outboxes_bytes: usize,
     /// A connection whose socket takes nothing for this long is closed. Default 15 s.
     pub write_timeout: Duration,
     /// How often a client with a session id is asked how far it has come, while there is something to ask about. Default 1 s.
@@ -95,6 +97,7 @@ impl Default for Settings {
                 frames: 8_192,
                 bytes: 8 << 20,
             },
+            outboxes_bytes: 1 << 30,
             write_timeout: Duration::from_secs(15),
             acknowledge: Duration::from_secs(1),
             window: Duration::from_secs(120),
@@ -146,6 +149,7 @@ struct Server {
     context: Arc<Context>,
     slots: Arc<Slots>,
     longpoll: Arc<longpoll::Sessions>,
+    outboxes: Outboxes,
     health: admin::Health,
 }
 
@@ -195,6 +199,11 @@ pub fn router(services: Services) -> Router {
     let slots = Slots::new(settings.connections, drain.clone(), Arc::clone(&metrics));
     let health = admin::Health::watch(rows.stream(), slot, &shutdown);
     slots::wait_on_shutdown(&drain, &shutdown);
+    let outboxes = Outboxes::new(
+        settings.outbox,
+        settings.outboxes_bytes,
+        metrics.outbox_bytes.clone(),
+    );
     routes(Arc::new(Server {
         tokens,
         rows,
@@ -207,6 +216,7 @@ pub fn router(services: Services) -> Router {
         context: Arc::new(context),
         slots,
         longpoll: Arc::default(),
+        outboxes,
         health,
     }))
 }

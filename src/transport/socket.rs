@@ -96,6 +96,11 @@ impl Socket {
         self.frames.is_empty() && !self.stream.get_ref().holds_back()
     }
 
+    /// Bytes of the frames that have not been written whole.
+    pub(super) fn unwritten(&self) -> usize {
+        self.frames.iter().map(Frame::len).sum()
+    }
+
     /// Waits until the connection has taken something. Cancel-safe.
     pub(super) async fn write_some(&mut self) -> Result<(), Error> {
         poll_fn(|cx| self.poll_write(cx)).await

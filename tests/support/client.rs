@@ -1,5 +1,7 @@
 //! A client that speaks both wire versions and shows everything it was sent.
 
+use std::net::SocketAddr;
+
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -86,10 +88,15 @@ impl Client {
 
     /// Connects over a socket that takes in little more than what the test reads.
     pub async fn connect_narrow(server: &Server, version: Version, token: &str) -> Self {
+        Self::connect_narrow_to(server.address, version, token).await
+    }
+
+    /// The same to a server that may not be of this process.
+    pub async fn connect_narrow_to(address: SocketAddr, version: Version, token: &str) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4_096).expect("a small buffer");
-        let stream = socket.connect(server.address).await.expect("the server listens");
-        Self::over(stream, &server.address.to_string(), version, token, &[])
+        let stream = socket.connect(address).await.expect("the server listens");
+        Self::over(stream, &address.to_string(), version, token, &[])
             .await
             .expect("a connection")
     }

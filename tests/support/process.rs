@@ -65,6 +65,15 @@ impl Process {
         kill_process(pid, signal).expect("it is ours");
     }
 
+    /// Memory that it has resident.
+    pub fn resident_kib(&self) -> u64 {
+        let id = self.child.id().expect("it is running");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("procfs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        kib.expect("KiB")
+    }
+
     /// Waits for its end.
     pub async fn ended(mut self) -> (ExitStatus, Vec<String>) {
         let status = tokio::time::timeout(LIMIT, self.child.wait())

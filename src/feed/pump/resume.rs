@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::{Answer, Pump, push, respond};
 use crate::change::{Epoch, Lsn, Position, Since, Transaction};
+use crate::feed::notice;
 use crate::feed::roster::{Entry, Roster};
-use crate::feed::{Subscriber, notice};
 use crate::history::Gap;
 use crate::hub::Frame;
 use crate::protocol::errors::Notice;
@@ -129,13 +129,13 @@ impl<'a> Recipients<'a> {
         self.pass.is_some()
     }
 
-    /// The subscriber, if a change there is for it.
+    /// The subscriber, with what is its own, if a change there is for it.
     pub(in crate::feed) fn get(
         &self,
         id: SubscriberId,
         position: Position,
         transaction: &Transaction,
-    ) -> Option<&'a Subscriber> {
+    ) -> Option<&'a Entry> {
         let entry = self.roster.get(id)?;
         let gets = match self.pass {
             None => entry.live,
@@ -143,7 +143,7 @@ impl<'a> Recipients<'a> {
                 .get(&id)
                 .is_some_and(|comer| comer.wants(position, transaction.xid)),
         };
-        gets.then_some(&entry.subscriber)
+        gets.then_some(entry)
     }
 }
 
@@ -263,6 +263,8 @@ impl Pump {
                 gap, on_live, answer, ..
             } = comer;
             if let Some(entry) = self.roster.get(id) {
+                // What it missed is in front of what says so.
+                entry.shapers.flush();
                 self.tell_outcome(entry, gap);
                 push(entry, on_live);
             }

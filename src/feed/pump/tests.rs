@@ -5,12 +5,13 @@ mod transactions;
 use super::*;
 use crate::change::{Layout, LayoutColumn, RowBuilder};
 use crate::expression::RowView;
+use crate::feed::shaper::Pacer;
 use crate::feed::{Style, UnjudgedDeletes};
 use crate::hub::{Bounds, Lane, Outbox};
 use crate::policy::Judge;
 use crate::postgres::testing::Cluster;
 use crate::postgres::{Connection, InstallOptions, PoolOptions, Session, install};
-use crate::protocol::{Binding, EventFilter, Select, Transitions, Version};
+use crate::protocol::{Binding, EventFilter, Select, Shaping, Transitions, Version};
 
 /// A pump on a database with the published table `t(a, b, id)`, and a connection that changes it.
 async fn pump() -> (Pump, Connection) {
@@ -63,6 +64,7 @@ async fn pump() -> (Pump, Connection) {
         Judge::new(pool.clone(), judging, Arc::clone(&metrics)),
         Arc::clone(&metrics),
     );
+    let pacer = Pacer::start(Arc::clone(&metrics), &Shutdown::new());
     let pump = Pump::new(Parts {
         settings,
         keeper: Arc::new(keeper.expect("a catalog")),
@@ -87,6 +89,7 @@ async fn pump() -> (Pump, Connection) {
         stream: watch::Sender::new(StreamState::Starting),
         signals: Signals::default(),
         marks: Marks::default(),
+        pacer,
     });
     (pump, db)
 }
@@ -118,6 +121,7 @@ async fn checked(pump: &Pump) -> (Box<Add>, oneshot::Receiver<Result<(), Subscri
         filter: Some("b=eq.1".to_owned()),
         select: Select::All,
         transitions: Transitions::Off,
+        shaping: Shaping::Off,
         source: String::new(),
     };
     let filter = keeper

@@ -48,6 +48,7 @@ impl Connection {
             () = outbox.overflowed() => {
                 self.driver.server.metrics.outbox_overflows.inc();
                 self.socket.forget();
+                self.driver.outbox.forgot(self.socket.unwritten());
                 Err(Ending::Close(Close::SlowConsumer))
             }
             result = writing => result,

@@ -1,5 +1,5 @@
 //! Rows per second through our own replication client, decoded, beside what `pg_recvlogical` moves without looking:
-//! both drain copies of one slot. `cargo bench --bench decode`; prints a table, asserts nothing, ends by itself.
+//! both drain copies of one slot, once for each output plugin. `cargo bench --bench decode`; prints a table, asserts nothing, ends by itself.
 
 #![expect(
     clippy::expect_used,
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rowcast::change::{Event, HandedOver, Lsn, TableName};
 use rowcast::dev::{Durability, Options, PrivateCluster};
 use rowcast::postgres::{Connection, Session, connect};
-use rowcast::replication::{Settings, Signals, SlotSettings, run};
+use rowcast::replication::{PGOUTPUT, Settings, Signals, SlotSettings, WAL2JSON, run};
 use rowcast::shutdown::Shutdown;
 use rowcast::telemetry::Metrics;
 use tokio::sync::{mpsc, watch};
@@ -34,35 +34,44 @@ async fn main() {
         .await
         .expect("database");
     let schema = "create table items (id bigint primary key, owner uuid, title text, done boolean,
-                  price numeric(10,2), changed timestamptz)";
+                  price numeric(10,2), changed timestamptz);
+                  create publication copy_stream for table items;
+                  create publication copy_stream_inserts with (publish = 'insert, truncate')";
     database.batch_execute(schema).await.expect("schema");
 
     println!("\n{ROWS} rows of 6 columns, thousand rows/s, median of {TURNS} drains (best)\n");
-    println!("| rows per transaction | pg_recvlogical | same options as ours | rowcast, decoded | ratio |");
-    println!("|---|---|---|---|---|");
-    for batch in [1, 10, 1000] {
-        let end = fill(&database, batch).await;
-        let (mut plain, mut same, mut ours) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..TURNS {
-            plain.push(recvlogical(&cluster, &database, end, &["format-version=2"]).await);
-            same.push(recvlogical(&cluster, &database, end, &OUR_OPTIONS).await);
-            ours.push(rowcast(&cluster, &database, end).await);
+    println!(
+        "| plugin | rows per transaction | pg_recvlogical | same options as ours | rowcast, decoded | ratio |"
+    );
+    println!("|---|---|---|---|---|---|");
+    for (plugin, usual, same_options) in [
+        (WAL2JSON, &["format-version=2"][..], &WAL2JSON_OPTIONS[..]),
+        (PGOUTPUT, &PGOUTPUT_OPTIONS[..], &PGOUTPUT_OPTIONS[..]),
+    ] {
+        for batch in [1, 10, 1000] {
+            let end = fill(&database, plugin, batch).await;
+            let (mut plain, mut same, mut ours) = (Vec::new(), Vec::new(), Vec::new());
+            for _ in 0..TURNS {
+                plain.push(recvlogical(&cluster, &database, end, usual).await);
+                same.push(recvlogical(&cluster, &database, end, same_options).await);
+                ours.push(rowcast(&cluster, &database, plugin, end).await);
+            }
+            drop_slot(&database, "base").await;
+            let ratio = median(&mut plain) / median(&mut ours);
+            println!(
+                "| {plugin} | {batch} | {} | {} | {} | {ratio:.2} |",
+                rate(&mut plain),
+                rate(&mut same),
+                rate(&mut ours)
+            );
         }
-        drop_slot(&database, "base").await;
-        let ratio = median(&mut plain) / median(&mut ours);
-        println!(
-            "| {batch} | {} | {} | {} | {ratio:.2} |",
-            rate(&mut plain),
-            rate(&mut same),
-            rate(&mut ours)
-        );
     }
     drop(cluster);
     // A folder that stays behind in the temporary directory is all that could go wrong.
     let _ = std::fs::remove_dir_all(&dir);
 }
 
-const OUR_OPTIONS: [&str; 8] = [
+const WAL2JSON_OPTIONS: [&str; 8] = [
     "format-version=2",
     "include-transaction=1",
     "include-lsn=1",
@@ -73,11 +82,17 @@ const OUR_OPTIONS: [&str; 8] = [
     "add-tables=public.items",
 ];
 
+const PGOUTPUT_OPTIONS: [&str; 3] = [
+    "proto_version=1",
+    "publication_names=copy_stream,copy_stream_inserts",
+    "messages=true",
+];
+
 /// Makes the slot `base` and writes the rows behind it; the position after the last one.
-async fn fill(database: &Connection, batch: u64) -> Lsn {
+async fn fill(database: &Connection, plugin: &str, batch: u64) -> Lsn {
     let sql = format!(
         "truncate items;
-         select pg_create_logical_replication_slot('base', 'wal2json');
+         select pg_create_logical_replication_slot('base', '{plugin}');
          do $$ begin
            for low in 1..{ROWS} by {batch} loop
              insert into items select n, gen_random_uuid(), 'a title of usual length', n % 2 = 0, n / 100.0, now()
@@ -148,13 +163,13 @@ async fn recvlogical(
 }
 
 /// Ours: every row decoded and handed to a receiver that reads its first value.
-async fn rowcast(cluster: &PrivateCluster, database: &Connection, end: Lsn) -> Duration {
+async fn rowcast(cluster: &PrivateCluster, database: &Connection, plugin: &str, end: Lsn) -> Duration {
     copy_slot(database, "copy").await;
     let settings = Settings {
         connect: cluster.connect_settings("postgres"),
         slot: SlotSettings {
             name: "copy".to_owned(),
-            plugin: "wal2json".to_owned(),
+            plugins: vec![plugin.to_owned()],
             recreate_lost: false,
             take_over: false,
             failover: false,

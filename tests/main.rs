@@ -24,6 +24,7 @@ mod longpoll;
 mod membership;
 mod oracle;
 mod outages;
+mod pgoutput;
 mod policies;
 mod policy_changes;
 mod policy_files;

@@ -11,7 +11,7 @@ use super::{Change, InvalidLsn, Lsn, Transaction};
 /// A place between two changes. Ordered as changes are delivered: by commit, then within the transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
-    /// End of the commit record of the transaction.
+    /// The transaction's [`Transaction::place`], or any position between two transactions.
     pub commit: Lsn,
     /// Position of the last change's own record; the highest there is behind the whole transaction.
     pub change: Lsn,
@@ -37,7 +37,7 @@ impl Position {
     /// Right behind a change of this transaction.
     pub fn of(transaction: &Transaction, change: &Change) -> Self {
         Self {
-            commit: transaction.end_lsn,
+            commit: transaction.place(),
             change: change.lsn,
             ordinal: change.ordinal,
         }

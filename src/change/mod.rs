@@ -1,7 +1,7 @@
 //! What a committed transaction looks like inside Rowcast: positions, rows and their text.
 //!
 //! Plain data. No I/O, no JSON for clients, no catalog: a change knows the names and type oids that came with it
-//! in the WAL and nothing else. Both decoders (`replication::wal2json` and, later, pgoutput) produce these types.
+//! in the WAL and nothing else. Both decoders (`replication::wal2json` and `replication::pgoutput`) produce these types.
 
 mod cursor;
 mod lsn;
@@ -89,7 +89,10 @@ pub struct Change {
 pub struct Transaction {
     /// Transaction id, modulo 2^32 as Postgres prints it.
     pub xid: u32,
-    /// End of the commit record: once this is confirmed, the transaction is not sent again.
+    /// Start of the commit record. Orders transactions, and is known from the begin on, whatever decodes the WAL.
+    pub commit_lsn: Lsn,
+    /// End of the commit record: once this is confirmed, the transaction is not sent again. Only [`Event::Commit`] is sure
+    /// to carry it: pgoutput does not say it before, and it is zero until then.
     pub end_lsn: Lsn,
     /// Commit time in microseconds since the Unix epoch.
     pub commit_micros: i64,
@@ -113,6 +116,14 @@ impl From<Lsn> for HandedOver {
     }
 }
 
+impl Transaction {
+    /// Where it stands among the others: just behind the start of its commit record. Everything that committed before it ends
+    /// before this, and it ends behind this.
+    pub fn place(&self) -> Lsn {
+        Lsn(self.commit_lsn.0.saturating_add(1))
+    }
+}
+
 /// What the replication stream hands to the feed, in stream order.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -133,7 +144,7 @@ pub enum Event {
     Position(Lsn),
     /// From here on the stream carries the changes of these tables, starting behind the position that was handed over
     /// last: what came between that position and this event comes again.
-    Tables(Arc<BTreeSet<TableName>>),
+    Tables(Streamed),
     /// Positions from here on belong to this history, and everything that was committed behind `start` follows.
     Epoch {
         /// Which.
@@ -143,6 +154,22 @@ pub enum Event {
     },
     /// The state of the stream itself changed.
     Stream(StreamState),
+}
+
+/// The tables that the stream carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Streamed {
+    /// Those that were asked for.
+    pub tables: Arc<BTreeSet<TableName>>,
+    /// Those of them whose changes do not come: nothing may be concluded from not hearing of them.
+    pub missing: Arc<BTreeSet<TableName>>,
+    /// Those whose changes come only from `from` on: what they committed before may not come.
+    pub late: Arc<BTreeSet<TableName>>,
+    /// See `late`.
+    pub from: Lsn,
+    /// A table that is made anew under the name of one of these does not come before it is asked for once more, by another
+    /// value of the set.
+    pub by_identity: bool,
 }
 
 /// Whether changes are flowing, as operators and subscribers see it.

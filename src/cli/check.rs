@@ -7,6 +7,7 @@ mod certificate;
 mod channels;
 mod database;
 mod files;
+mod published;
 mod report;
 mod server;
 mod slot;
@@ -22,6 +23,7 @@ use chrono::Utc;
 
 use crate::policy_files::Directory;
 use crate::postgres::{ConnectSettings, Connection, ErrorKind, Session, SqlError, connect};
+use crate::replication::{PGOUTPUT, WAL2JSON};
 use crate::server::CertificateFiles;
 
 /// Longest time for any one question. Making a slot waits for transactions that write, which may take long.
@@ -34,8 +36,8 @@ pub struct CheckOptions {
     pub publication: String,
     /// The replication slot to read from.
     pub slot: String,
-    /// The output plugin of that slot.
-    pub plugin: String,
+    /// The output plugins that it may have, the preferred one first.
+    pub plugins: Vec<String>,
     /// Most WAL that the replay window may hold back, in bytes.
     pub wal_budget: u64,
     /// Roles that tokens may carry, for the question of what they could see.
@@ -53,7 +55,7 @@ impl Default for CheckOptions {
         Self {
             publication: "supabase_realtime".into(),
             slot: "rowcast".into(),
-            plugin: "wal2json".into(),
+            plugins: vec![WAL2JSON.into(), PGOUTPUT.into()],
             wal_budget: 1 << 30,
             roles: ["anon", "authenticated", "service_role"]
                 .map(str::to_owned)
@@ -103,8 +105,11 @@ async fn examine(
     facts.judge(options, report);
     let found = slot::Slot::read(connection, &options.slot).await?;
     server::judge_room(&facts, found.is_some(), report);
-    slot::judge_plugin(connection, &facts, found.as_ref(), options, report).await;
+    let plugin = slot::judge_plugin(connection, &facts, found.as_ref(), options, report).await;
     slot::judge_slot(&facts, found.as_ref(), options, report);
+    if plugin.is_some_and(|plugin| plugin == PGOUTPUT) {
+        published::judge(connection, &facts, options, report).await?;
+    }
     database::roles(connection, &facts, options, report).await?;
     database::announcements(connection, report).await?;
     database::publication(connection, &facts, options, report).await?;

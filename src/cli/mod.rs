@@ -104,6 +104,7 @@ fn check(matches: &ArgMatches) -> Result<ExitCode, Failure> {
         slot: config.replication.slot_name(),
         publication: config.replication.publication.clone(),
         wal_budget: u64::try_from(config.replication.wal_budget).unwrap_or(u64::MAX),
+        plugins: server::output_plugins(&config),
         directory: server::policy_directory(&config),
         policies_required: config.policy.required,
         certificate: server::CertificateFiles::of(&config).map_err(Failure::usage)?,

@@ -38,13 +38,30 @@ pub(super) struct Snapshot {
     pub(super) rules: Arc<Rules>,
     /// The tables to stream: the published ones, those that policies read, and those that broadcasts are stored in.
     pub(super) streamed: Arc<BTreeSet<TableName>>,
+    /// Of these, what the stream does not carry. Nobody can subscribe to them, and what policies read in them is asked of
+    /// Postgres.
+    pub(super) missing: Arc<BTreeSet<TableName>>,
     /// The tables that broadcasts are stored in: the partitions of `realtime.messages`.
     pub(super) messages: Arc<HashSet<TableName>>,
 }
 
 impl Snapshot {
+    #[cfg(test)]
     pub(super) fn new(
         catalog: Catalog,
+        roles: HashMap<Arc<str>, Arc<RoleAccess>>,
+        generation: u64,
+        in_memory: bool,
+    ) -> Self {
+        let streamed = streamed(&catalog);
+        Self::lacking(catalog, streamed, Arc::default(), roles, generation, in_memory)
+    }
+
+    /// The same where the stream does not carry some of the tables that it should, and the catalog is without them.
+    fn lacking(
+        catalog: Catalog,
+        streamed: BTreeSet<TableName>,
+        missing: Arc<BTreeSet<TableName>>,
         roles: HashMap<Arc<str>, Arc<RoleAccess>>,
         generation: u64,
         in_memory: bool,
@@ -54,19 +71,11 @@ impl Snapshot {
             .values()
             .map(|table| (table.oid, Arc::clone(table)))
             .collect();
-        let watched = Watched::new(&catalog);
-        let channels = catalog.channels.iter();
-        let messages: HashSet<TableName> = channels
-            .flat_map(|channels| channels.read.stored_in.iter().cloned())
-            .collect();
-        let published = catalog.tables.keys();
-        let streamed = published
-            .chain(watched.names())
-            .chain(&messages)
-            .cloned()
-            .collect();
+        let watched = Watched::new(&catalog, &missing);
+        let messages = stored_messages(&catalog);
         Self {
             streamed: Arc::new(streamed),
+            missing,
             messages: Arc::new(messages),
             watched: Arc::new(watched),
             rules: Arc::new(Rules::new(in_memory)),
@@ -81,6 +90,20 @@ impl Snapshot {
     pub(super) fn table(&self, oid: u32) -> Option<&Arc<Table>> {
         self.by_oid.get(&oid)
     }
+}
+
+/// What is to be streamed for this catalog.
+fn streamed(catalog: &Catalog) -> BTreeSet<TableName> {
+    let watched = Watched::new(catalog, &BTreeSet::new());
+    let published = catalog.tables.keys().chain(watched.names()).cloned();
+    published.chain(stored_messages(catalog)).collect()
+}
+
+fn stored_messages(catalog: &Catalog) -> HashSet<TableName> {
+    let channels = catalog.channels.iter();
+    channels
+        .flat_map(|channels| channels.read.stored_in.iter().cloned())
+        .collect()
 }
 
 /// The catalog could not be read. `Display` says why and carries no secret.
@@ -106,6 +129,8 @@ pub(super) struct Keeper {
     in_memory: bool,
     metrics: Arc<Metrics>,
     current: watch::Sender<Arc<Snapshot>>,
+    /// What the stream has said that it does not carry.
+    missing: watch::Sender<Arc<BTreeSet<TableName>>>,
     /// Held while reading, so that readings do not overlap.
     reading: Mutex<Reading>,
 }
@@ -139,6 +164,7 @@ impl Keeper {
             in_memory: settings.in_memory,
             metrics,
             current: watch::Sender::new(Arc::default()),
+            missing: watch::Sender::new(Arc::default()),
             reading: Mutex::new(Reading {
                 began: Instant::now(),
                 loader: Loader::default(),
@@ -152,6 +178,15 @@ impl Keeper {
 
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.current.borrow())
+    }
+
+    /// The stream does not carry these tables; whether that is news, which the next reading takes into account.
+    pub(super) fn lacks(&self, missing: Arc<BTreeSet<TableName>>) -> bool {
+        self.missing.send_if_modified(|known| {
+            let news = *known != missing;
+            *known = missing;
+            news
+        })
     }
 
     pub(super) fn changes(&self) -> watch::Receiver<Arc<Snapshot>> {
@@ -279,7 +314,7 @@ impl Keeper {
         let mut client = self.client().await?;
         let loaded = reading.loader.load(&mut client, &self.publication).await;
         let Loaded {
-            catalog,
+            mut catalog,
             files: findings,
             rights,
         } = loaded.map_err(|e| CatalogError::Query(e.to_string()))?;
@@ -287,6 +322,9 @@ impl Keeper {
             accept(&findings)?;
         }
         reading.tell(findings);
+        let missing = Arc::clone(&self.missing.borrow());
+        let streamed = streamed(&catalog);
+        catalog.tables.retain(|name, _| !missing.contains(name));
         let old = self.snapshot();
         let mut roles = HashMap::with_capacity(old.roles.len());
         for role in old.roles.keys() {
@@ -295,8 +333,13 @@ impl Keeper {
             }
         }
         let rights = Arc::from(rights);
-        if *old.catalog != catalog || old.roles != roles {
-            let new = Snapshot::new(catalog, roles, old.generation + 1, self.in_memory);
+        if *old.catalog != catalog
+            || old.roles != roles
+            || old.missing != missing
+            || *old.streamed != streamed
+        {
+            let generation = old.generation + 1;
+            let new = Snapshot::lacking(catalog, streamed, missing, roles, generation, self.in_memory);
             self.current.send_replace(Arc::new(Snapshot { rights, ..new }));
         } else if old.rights != rights {
             let same = Snapshot::clone(&old);

@@ -4,6 +4,7 @@
 //! only when everything before it is in the outboxes.
 
 mod broadcasts;
+mod carried;
 mod commands;
 mod delivery;
 mod events;
@@ -124,6 +125,12 @@ pub(super) struct Pump {
     reader: RelationReader,
     /// The tables whose changes the stream carries; `None` until it has said so, and while it is being told otherwise.
     streaming: Option<TableSet>,
+    /// What committed before this may not have come of tables that are new in the stream.
+    streamed_from: Lsn,
+    /// [`Streamed::by_identity`].
+    by_identity: bool,
+    /// A table was made anew under the name of one that is streamed.
+    made_anew: bool,
     courtesy: Courtesy,
     writers: Writers,
     /// Told of every part of a batch that has been judged and delivered.
@@ -169,6 +176,9 @@ impl Pump {
             transaction: None,
             held: Held::default(),
             streaming: None,
+            streamed_from: Lsn::default(),
+            by_identity: false,
+            made_anew: false,
             courtesy: Courtesy::new(),
             writers: Writers::default(),
             headway: Arc::default(),
@@ -288,9 +298,12 @@ impl Pump {
                     .is_none_or(|table| streaming.contains(&table.name))
             })
         };
-        let (arrived, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|waiting| self.position >= waiting.target && streamed(waiting.id));
+        let (arrived, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.waiting)
+                .into_iter()
+                .partition(|waiting| {
+                    self.position >= waiting.target.max(self.streamed_from) && streamed(waiting.id)
+                });
         self.waiting = waiting;
         for Waiting {
             id,

@@ -173,6 +173,14 @@ impl Roster {
         self.entries.get(&id)
     }
 
+    /// Those who are live.
+    pub(super) fn live(&self) -> impl Iterator<Item = (SubscriberId, &Entry)> {
+        self.entries
+            .iter()
+            .filter(|(_, entry)| entry.live)
+            .map(|(id, entry)| (*id, entry))
+    }
+
     pub(super) fn set_live(&mut self, id: SubscriberId) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.live = true;

@@ -115,7 +115,7 @@ impl Rig {
             connect,
             slot: SlotSettings {
                 name,
-                plugin: "wal2json".to_owned(),
+                plugins: vec![replication::WAL2JSON.to_owned()],
                 recreate_lost: false,
                 take_over: false,
                 failover: false,

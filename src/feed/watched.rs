@@ -1,6 +1,6 @@
 //! The tables whose changes matter although nobody may be subscribed to them: policies read them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::change::TableName;
@@ -15,11 +15,15 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(catalog: &Catalog) -> Self {
+    /// Those of the catalog, but for what the stream does not carry.
+    pub(super) fn new(catalog: &Catalog, missing: &BTreeSet<TableName>) -> Self {
         let mut watched = Self::default();
         let read = read(catalog);
         for table in catalog.tables.values().chain(catalog.others.values()) {
             if !read.contains(&table.oid) || table.kind != RelationKind::Table {
+                continue;
+            }
+            if stored_in(table).iter().any(|name| missing.contains(name)) {
                 continue;
             }
             watched.oids.insert(table.oid);
@@ -142,7 +146,7 @@ mod tests {
             table(2, "b", &["b"]),
             table(3, "c", &["c"]),
         ];
-        let watched = Watched::new(&catalog(published, vec![table(4, "d", &["d"])]));
+        let watched = Watched::new(&catalog(published, vec![table(4, "d", &["d"])]), &BTreeSet::new());
         assert_eq!(sorted(&watched), [2, 4]);
     }
 
@@ -155,10 +159,13 @@ mod tests {
         };
         let published = ["a", "b", "c", "d"].into_iter().zip(1..);
         let published = published.map(|(name, oid)| table(oid, name, &[name])).collect();
-        let watched = Watched::new(&Catalog {
-            channels: Some(channels),
-            ..catalog(published, Vec::new())
-        });
+        let watched = Watched::new(
+            &Catalog {
+                channels: Some(channels),
+                ..catalog(published, Vec::new())
+            },
+            &BTreeSet::new(),
+        );
         assert_eq!(sorted(&watched), [2, 3]);
     }
 
@@ -167,7 +174,7 @@ mod tests {
         let root = table(5, "root", &["north", "south"]);
         let north = table(6, "north", &["north"]);
         let south = table(7, "south", &["south"]);
-        let watched = Watched::new(&catalog(Vec::new(), vec![root, north, south]));
+        let watched = Watched::new(&catalog(Vec::new(), vec![root, north, south]), &BTreeSet::new());
         let mut of_north: Vec<u32> = watched
             .tables(&TableName::new("public", "north"))
             .iter()
@@ -184,8 +191,17 @@ mod tests {
             kind: RelationKind::Other,
             ..table(8, "e", &["e"])
         };
-        let watched = Watched::new(&catalog(Vec::new(), vec![view]));
+        let watched = Watched::new(&catalog(Vec::new(), vec![view]), &BTreeSet::new());
         assert!(watched.oids().is_empty());
         assert_eq!(watched.names().count(), 0);
+    }
+
+    #[test]
+    fn what_the_stream_does_not_carry_is_not_watched() {
+        let root = table(5, "root", &["north", "south"]);
+        let (north, other) = (table(6, "north", &["north"]), table(7, "other", &["other"]));
+        let missing = BTreeSet::from([TableName::new("public", "north")]);
+        let watched = Watched::new(&catalog(Vec::new(), vec![root, north, other]), &missing);
+        assert_eq!(sorted(&watched), [7]);
     }
 }

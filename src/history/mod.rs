@@ -82,7 +82,7 @@ impl Part {
     fn end(&self) -> Position {
         match self.changes.last() {
             Some(change) => Position::of(&self.transaction, change),
-            None => Position::behind(self.transaction.end_lsn),
+            None => Position::behind(self.transaction.place()),
         }
     }
 }
@@ -162,7 +162,7 @@ impl History {
     pub fn abandon(&mut self, transaction: &Transaction) {
         while let Some(part) = self
             .parts
-            .pop_back_if(|part| part.transaction.end_lsn == transaction.end_lsn)
+            .pop_back_if(|part| part.transaction.commit_lsn == transaction.commit_lsn)
         {
             self.bytes -= part.bytes;
         }

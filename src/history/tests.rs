@@ -31,6 +31,7 @@ fn tables(names: &[&str]) -> BTreeSet<TableName> {
 fn transaction(end: u64) -> Arc<Transaction> {
     Arc::new(Transaction {
         xid: u32::try_from(end).unwrap(),
+        commit_lsn: Lsn(end - 1),
         end_lsn: Lsn(end),
         commit_micros: 0,
     })

@@ -77,6 +77,16 @@ pub enum Failure {
         /// What the server said.
         cause: ServerError,
     },
+    /// The publications that pgoutput reads could not be made or looked at.
+    #[error(
+        "the publications that pgoutput reads cannot be kept: {0}; run `rowcast check` to see what to grant"
+    )]
+    Publication(String),
+    /// pgoutput does not find a publication at the time of what it decodes.
+    #[error(
+        "{0}: it was dropped, or is younger than what the slot holds, which can therefore not be decoded any more"
+    )]
+    PublicationUnknown(String),
     /// No slot can be created.
     #[error(
         "all replication slots are in use; drop one that nobody needs (see pg_replication_slots) or raise max_replication_slots"
@@ -136,7 +146,7 @@ pub enum Failure {
     #[error("the connection to the server ended ({0}); it is made again")]
     Lost(String),
     /// The transaction that was passed on in part came back different.
-    #[error("the transaction ending at {0} came back different after a reconnect")]
+    #[error("the transaction that committed at {0} came back different after a reconnect")]
     Diverged(Lsn),
     /// The server's messages make no sense.
     #[error("the server broke the protocol: {0}")]
@@ -184,6 +194,14 @@ impl Failure {
             "57P01" | "57P02" | "57P03" | "57P05" => Self::Lost(error.to_string()),
             "53400" => Self::NoSlotLeft,
             _ => Self::Server(error),
+        }
+    }
+
+    /// What an error response means in the midst of what pgoutput sends.
+    pub(super) fn of_pgoutput(error: ServerError) -> Self {
+        match error.code.as_str() {
+            "42704" => Self::PublicationUnknown(error.message),
+            _ => Self::at_work(error),
         }
     }
 }

@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 use crate::change::Lsn;
 
 /// Postgres counts time in microseconds from 2000-01-01, this many after the Unix epoch.
-const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+pub(super) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// A message of Postgres is bounded by its 1 GiB allocation limit; a length past it is not one.
 const MAX_FRAME: usize = 1 << 30;
 const HEADER: usize = 5;

@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::failure::Failure;
+use super::failure::{Failure, ServerError};
 use super::progress::{Disorder, End, Item, Progress};
-use super::wal2json::{Decoder, Message};
 use super::watcher::HEARTBEAT;
-use crate::change::{Epoch, Event, Lsn, StreamState, TableName};
+use super::{Message, pgoutput, wal2json};
+use crate::change::{Change, Epoch, Event, Lsn, StreamState, Streamed, TableName};
 use crate::telemetry::Metrics;
 
 /// A batch is passed on once it holds this many events or bytes of the stream.
@@ -54,6 +54,13 @@ impl Batch {
     }
 }
 
+/// What the plugin's messages are read with.
+#[derive(Debug)]
+enum Decoder {
+    Wal2json(wal2json::Decoder),
+    Pgoutput(Box<pgoutput::Decoder>),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Intake {
@@ -65,6 +72,8 @@ pub(super) struct Intake {
     missing: Option<Lsn>,
     /// Where the last change of the current transaction stands, and its number there.
     last: Option<(Lsn, u32)>,
+    /// A logical message of ours came: tables may have changed.
+    pub(super) announced: bool,
 }
 
 impl Intake {
@@ -72,10 +81,37 @@ impl Intake {
         Self {
             progress: Progress::default(),
             batch: Batch::default(),
-            decoder: Decoder::new(),
+            decoder: Decoder::Wal2json(wal2json::Decoder::new()),
             metrics,
             missing: None,
             last: None,
+            announced: false,
+        }
+    }
+
+    /// From here on wal2json prints.
+    pub(super) fn read_wal2json(&mut self) {
+        if !matches!(self.decoder, Decoder::Wal2json(_)) {
+            self.decoder = Decoder::Wal2json(wal2json::Decoder::new());
+        }
+    }
+
+    /// From here on pgoutput prints, on a connection that has not described any table yet.
+    pub(super) fn read_pgoutput(&mut self, tables: Arc<BTreeSet<TableName>>) {
+        let mut decoder =
+            match std::mem::replace(&mut self.decoder, Decoder::Wal2json(wal2json::Decoder::new())) {
+                Decoder::Pgoutput(decoder) => decoder,
+                Decoder::Wal2json(_) => Box::default(),
+            };
+        decoder.restart(tables);
+        self.decoder = Decoder::Pgoutput(decoder);
+    }
+
+    /// What an error response in the midst of the stream means.
+    pub(super) fn failure(&self, error: ServerError) -> Failure {
+        match self.decoder {
+            Decoder::Wal2json(_) => Failure::at_work(error),
+            Decoder::Pgoutput(_) => Failure::of_pgoutput(error),
         }
     }
 
@@ -93,16 +129,16 @@ impl Intake {
     }
 
     /// These tables are streamed from here on.
-    pub(super) fn carry(&mut self, tables: Arc<BTreeSet<TableName>>) {
-        self.batch.push(Event::Tables(tables), 0);
+    pub(super) fn carry(&mut self, streamed: Streamed) {
+        self.batch.push(Event::Tables(streamed), 0);
     }
 
     /// Another set of tables is streamed from here on, starting behind what was handed over.
-    pub(super) fn rewind(&mut self, handed_over: Lsn, tables: &Arc<BTreeSet<TableName>>) {
+    pub(super) fn rewind(&mut self, handed_over: Lsn, streamed: Streamed) {
         self.progress.rewind(handed_over);
         self.batch.keep_states();
         self.missing = None;
-        self.carry(Arc::clone(tables));
+        self.carry(streamed);
     }
 
     /// The sender has sent everything before `wal_end`.
@@ -114,7 +150,11 @@ impl Intake {
 
     /// One message of the plugin, `start` being its position on the stream.
     pub(super) fn message(&mut self, start: Lsn, payload: &[u8]) -> Result<(), Failure> {
-        match self.decoder.decode(payload) {
+        let decoded = match &mut self.decoder {
+            Decoder::Wal2json(decoder) => decoder.decode(payload).map_err(|e| e.to_string()),
+            Decoder::Pgoutput(decoder) => decoder.decode(start, payload).map_err(|e| e.to_string()),
+        };
+        match decoded {
             Ok(message) => self.take_in(message, payload.len()).map_err(Failure::from),
             Err(error) => {
                 self.metrics.changes_undecodable.inc();
@@ -130,11 +170,10 @@ impl Intake {
                 self.last = None;
                 self.progress.begin(transaction)?;
             }
-            Message::Change(mut change) => {
-                change.ordinal = self.ordinal(change.lsn);
-                if self.passes(change.lsn)? {
-                    self.metrics.changes.inc();
-                    self.batch.push(Event::Change(change), bytes);
+            Message::Change(change) => self.change(change, bytes)?,
+            Message::Truncate(changes) => {
+                for change in changes {
+                    self.change(change, bytes)?;
                 }
             }
             Message::Message {
@@ -157,10 +196,12 @@ impl Intake {
                     false => self.progress.message(lsn),
                 };
                 if passes {
+                    self.announced = true;
                     self.batch.push(Event::Message { prefix, content }, bytes);
                 }
             }
-            Message::Commit(transaction) => match self.progress.commit(&transaction)? {
+            Message::Nothing => {}
+            Message::Commit(transaction) => match self.progress.commit(transaction)? {
                 End::Commit(transaction) => {
                     self.metrics.transactions.inc();
                     self.batch.push(Event::Commit(transaction), bytes);
@@ -181,6 +222,15 @@ impl Intake {
         };
         self.last = Some((lsn, ordinal));
         ordinal
+    }
+
+    fn change(&mut self, mut change: Change, bytes: usize) -> Result<(), Disorder> {
+        change.ordinal = self.ordinal(change.lsn);
+        if self.passes(change.lsn)? {
+            self.metrics.changes.inc();
+            self.batch.push(Event::Change(change), bytes);
+        }
+        Ok(())
     }
 
     /// Whether an item of the transaction is new; passes on its begin before the first.

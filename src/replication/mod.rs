@@ -1,8 +1,8 @@
 //! The replication stream: from the database's WAL to [`crate::change::Event`]s, in commit order, without loss.
 //!
 //! [`run`] keeps one walsender connection to a permanent logical slot (manual, "Streaming Replication Protocol" and
-//! "Logical Decoding"), decodes what wal2json prints, hands it on in bounded batches and confirms to the slot what
-//! the feed says it has handed over. It survives every interruption and says what an operator has to do about it.
+//! "Logical Decoding"), decodes what the output plugin prints, hands it on in bounded batches and confirms to the slot what
+//! the feed says it has handed over. Where wal2json is missing, Postgres' own pgoutput takes its place. It survives every interruption and says what an operator has to do about it.
 //!
 //! In here: the wire, the slot, the decoding, and what "passed on already" means. Not in here: who wants a change,
 //! the catalog, and any SQL beyond the questions a slot needs answered.
@@ -17,17 +17,23 @@ mod intake;
 #[cfg(test)]
 mod live_tests;
 mod login;
+mod message;
+pub mod pgoutput;
 mod progress;
+mod publication;
 mod pump;
 mod slot;
 mod socket;
 mod stream;
+mod tables;
 pub mod wal2json;
 mod walsender;
 mod watcher;
 
 pub use backoff::Backoff;
 pub use failure::{Failure, ServerError};
-pub use slot::SlotSettings;
+pub use message::Message;
+pub use publication::own_publications;
+pub use slot::{PGOUTPUT, SlotSettings, WAL2JSON};
 pub use stream::{Settings, Signals, run};
 pub use watcher::{SlotHealth, WalStatus, WatchSettings, Watched, watch};

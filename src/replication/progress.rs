@@ -25,7 +25,7 @@ pub(super) struct Progress {
 
 #[derive(Debug)]
 struct Partial {
-    end: Lsn,
+    commit: Lsn,
     items: u64,
     last: Lsn,
 }
@@ -65,7 +65,7 @@ pub(super) enum End {
 pub(super) enum Disorder {
     #[error("an item or commit outside its transaction, or a begin inside one")]
     Order,
-    #[error("the transaction ending at {0} came back different")]
+    #[error("the transaction that committed at {0} came back different")]
     Diverged(Lsn),
 }
 
@@ -116,12 +116,13 @@ impl Progress {
         if self.current.is_some() {
             return Err(Disorder::Order);
         }
-        let known = transaction.end_lsn <= self.passed;
+        // As Postgres itself decides: by where the commit record starts.
+        let known = transaction.commit_lsn < self.passed;
         if let Some(partial) = &self.partial
             && !known
-            && partial.end != transaction.end_lsn
+            && partial.commit != transaction.commit_lsn
         {
-            return Err(Disorder::Diverged(partial.end));
+            return Err(Disorder::Diverged(partial.commit));
         }
         self.current = Some(Current {
             transaction: Arc::new(transaction),
@@ -140,7 +141,7 @@ impl Progress {
         current.seen += 1;
         let Some(partial) = &mut self.partial else {
             self.partial = Some(Partial {
-                end: current.transaction.end_lsn,
+                commit: current.transaction.commit_lsn,
                 items: 1,
                 last: lsn,
             });
@@ -152,14 +153,15 @@ impl Progress {
             return Ok(Item::Pass);
         }
         if current.seen == partial.items && lsn != partial.last {
-            return Err(Disorder::Diverged(partial.end));
+            return Err(Disorder::Diverged(partial.commit));
         }
         Ok(Item::Skip)
     }
 
-    pub(super) fn commit(&mut self, transaction: &Transaction) -> Result<End, Disorder> {
+    /// The commit, which knows what the begin may not have known: where it ends.
+    pub(super) fn commit(&mut self, transaction: Transaction) -> Result<End, Disorder> {
         let current = self.current.take().ok_or(Disorder::Order)?;
-        if current.transaction.end_lsn != transaction.end_lsn {
+        if current.transaction.commit_lsn != transaction.commit_lsn {
             return Err(Disorder::Order);
         }
         if current.known {
@@ -168,11 +170,12 @@ impl Progress {
         if let Some(partial) = &self.partial
             && current.seen < partial.items
         {
-            return Err(Disorder::Diverged(partial.end));
+            return Err(Disorder::Diverged(partial.commit));
         }
         self.passed = transaction.end_lsn;
         Ok(match self.partial.take() {
-            Some(_) => End::Commit(current.transaction),
+            Some(_) if *current.transaction == transaction => End::Commit(current.transaction),
+            Some(_) => End::Commit(Arc::new(transaction)),
             None => End::Empty(self.passed),
         })
     }
@@ -203,6 +206,7 @@ mod tests {
     fn transaction(end: u64) -> Transaction {
         Transaction {
             xid: 1,
+            commit_lsn: Lsn(end - 1),
             end_lsn: Lsn(end),
             commit_micros: 0,
         }
@@ -212,7 +216,7 @@ mod tests {
     fn an_empty_transaction_only_moves_the_position() {
         let mut progress = Progress::default();
         progress.begin(transaction(10)).unwrap();
-        assert_eq!(progress.commit(&transaction(10)), Ok(End::Empty(Lsn(10))));
+        assert_eq!(progress.commit(transaction(10)), Ok(End::Empty(Lsn(10))));
         assert_eq!(progress.start(), Lsn(10));
         assert_eq!(progress.keepalive(Lsn(5)), Some(Lsn(10)), "never backwards");
         assert_eq!(progress.keepalive(Lsn(15)), Some(Lsn(15)));
@@ -236,27 +240,24 @@ mod tests {
         progress.item(Lsn(4)).unwrap();
         progress.item(Lsn(5)).unwrap();
         progress.reconnect();
-        assert_eq!(progress.begin(transaction(11)), Err(Disorder::Diverged(Lsn(10))));
+        assert_eq!(progress.begin(transaction(11)), Err(Disorder::Diverged(Lsn(9))));
         progress.reconnect();
         progress.begin(transaction(10)).unwrap();
         assert_eq!(progress.item(Lsn(4)), Ok(Item::Skip));
-        assert_eq!(progress.item(Lsn(6)), Err(Disorder::Diverged(Lsn(10))));
+        assert_eq!(progress.item(Lsn(6)), Err(Disorder::Diverged(Lsn(9))));
         progress.reconnect();
         progress.begin(transaction(10)).unwrap();
-        assert_eq!(
-            progress.commit(&transaction(10)),
-            Err(Disorder::Diverged(Lsn(10)))
-        );
+        assert_eq!(progress.commit(transaction(10)), Err(Disorder::Diverged(Lsn(9))));
     }
 
     #[test]
     fn what_is_out_of_order_is_told() {
         let mut progress = Progress::default();
         assert_eq!(progress.item(Lsn(1)), Err(Disorder::Order));
-        assert_eq!(progress.commit(&transaction(1)), Err(Disorder::Order));
+        assert_eq!(progress.commit(transaction(1)), Err(Disorder::Order));
         progress.begin(transaction(10)).unwrap();
         assert_eq!(progress.begin(transaction(11)), Err(Disorder::Order));
-        assert_eq!(progress.commit(&transaction(11)), Err(Disorder::Order));
+        assert_eq!(progress.commit(transaction(11)), Err(Disorder::Order));
     }
 
     #[test]
@@ -279,7 +280,7 @@ mod tests {
         for end in [10, 20] {
             progress.begin(transaction(end)).unwrap();
             progress.item(Lsn(end - 1)).unwrap();
-            progress.commit(&transaction(end)).unwrap();
+            progress.commit(transaction(end)).unwrap();
         }
         progress.rewind(Lsn(10));
         assert_eq!(progress.start(), Lsn(10));
@@ -342,7 +343,7 @@ mod tests {
             if cut() {
                 return false;
             }
-            match progress.commit(&transaction(end)).unwrap() {
+            match progress.commit(transaction(end)).unwrap() {
                 End::Commit(_) => out.push(format!("commit {end}")),
                 End::Skip | End::Empty(_) => {}
             }

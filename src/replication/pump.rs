@@ -13,7 +13,7 @@ use crate::change::StreamState;
 
 impl Stream {
     /// Moves what comes in to the channel of events, and keeps the server informed. Inputs: shutdown, the clock,
-    /// `let_go`, `ping`, a new set of tables, what was handed over, the connection, room in the channel. In this order, since
+    /// `let_go`, `ping`, a new set of tables or the same published anew, what was handed over, the connection, room in the channel. In this order, since
     /// under load the last two are always ready.
     pub(super) async fn pump(
         &mut self,
@@ -32,6 +32,9 @@ impl Stream {
             if self.take_in(walsender, feedback)? {
                 self.send(walsender, feedback.status(false, Instant::now()))
                     .await?;
+            }
+            if std::mem::take(&mut self.intake.announced) {
+                self.tables.ddl.notify_one();
             }
             if self.must_change_tables() {
                 return Ok(Stop::Tables);
@@ -59,10 +62,7 @@ impl Stream {
                 () = ping.notified() => {
                     self.send(walsender, feedback.status(true, Instant::now())).await?;
                 }
-                changed = self.tables.changed(), if self.tables_open => {
-                    self.tables_open = changed.is_ok();
-                    self.compare_tables();
-                }
+                () = self.tables.change() => {}
                 changed = self.handed_over.changed() => match changed {
                     Ok(()) => self.confirm(feedback),
                     Err(_) => return Ok(Stop::FeedGone),
@@ -91,7 +91,7 @@ impl Stream {
             };
             match frame.tag {
                 b'd' => wanted |= self.copy_data(frame.body, feedback)?,
-                b'E' => return Err(Failure::at_work(server_error(frame.body))),
+                b'E' => return Err(self.intake.failure(server_error(frame.body))),
                 b'c' | b'C' | b'Z' => {
                     return Err(Failure::Lost("the server ended the stream".to_owned()));
                 }
@@ -134,7 +134,7 @@ impl Stream {
     }
 
     fn must_change_tables(&self) -> bool {
-        self.tables_changed && self.intake.progress.at_boundary()
+        self.tables.changed && self.intake.progress.at_boundary()
     }
 
     /// Confirms what was handed over, if it is a position of this epoch.

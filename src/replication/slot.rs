@@ -4,13 +4,19 @@ use super::failure::Failure;
 use super::walsender::Walsender;
 use crate::change::{Epoch, Lsn};
 
+/// The extension of that name.
+pub const WAL2JSON: &str = "wal2json";
+/// Postgres' own.
+pub const PGOUTPUT: &str = "pgoutput";
+
 /// Which slot to stream from.
 #[derive(Clone, Debug)]
 pub struct SlotSettings {
     /// Its name: 1 to 63 lower-case letters, digits and underscores. Created if it does not exist.
     pub name: String,
-    /// Output plugin, `wal2json`.
-    pub plugin: String,
+    /// Output plugins, the preferred one first: [`WAL2JSON`], [`PGOUTPUT`] or both. A new slot gets the first that the server
+    /// has; an existing slot may have any of them.
+    pub plugins: Vec<String>,
     /// Whether a slot that was lost or dropped while we streamed from it is made again; changes between are gone, and
     /// [`crate::change::StreamState::Reset`] says so. Otherwise the stream stays interrupted until somebody acts.
     pub recreate_lost: bool,
@@ -40,6 +46,8 @@ pub(super) struct Known {
     pub(super) identity: Option<Identity>,
     /// End of what was passed on.
     pub(super) passed: Lsn,
+    /// Why what the slot holds cannot be decoded any more, if that showed.
+    pub(super) unreadable: Option<String>,
 }
 
 /// A slot that can be streamed from.
@@ -50,14 +58,19 @@ pub(super) struct Slot {
     pub(super) reset: Option<String>,
     /// Where the slot stands.
     pub(super) confirmed: Lsn,
+    /// What decodes for it.
+    pub(super) plugin: String,
+    /// It was made just now.
+    pub(super) new: bool,
     /// The server's `wal_sender_timeout` in milliseconds, 0 for none.
     pub(super) sender_timeout_millis: u64,
 }
 
-/// Finds or makes the slot.
+/// Finds the slot or makes it with this plugin.
 pub(super) async fn open(
     walsender: &mut Walsender,
     settings: &SlotSettings,
+    plugin: &str,
     known: &Known,
 ) -> Result<Slot, Failure> {
     if !is_slot_name(&settings.name) {
@@ -73,13 +86,17 @@ pub(super) async fn open(
         return Err(Failure::Encoding(walsender.encoding().to_owned()));
     }
     let verdict = judge(&found, settings, known, &identity)?;
-    let confirmed = match &verdict {
-        Verdict::Use { .. } => found.state.as_ref().map_or(Lsn(0), |state| state.confirmed),
-        Verdict::Create { .. } => create(walsender, settings).await?,
+    let new = !matches!(verdict, Verdict::Use { .. });
+    let (confirmed, plugin) = match &verdict {
+        Verdict::Use { .. } => found
+            .state
+            .as_ref()
+            .map_or((Lsn(0), plugin), |state| (state.confirmed, state.plugin.as_str())),
+        Verdict::Create { .. } => (create(walsender, settings, plugin).await?, plugin),
         Verdict::Recreate { .. } => {
             let drop = format!("DROP_REPLICATION_SLOT {}", settings.name);
             walsender.query(&drop).await?;
-            create(walsender, settings).await?
+            (create(walsender, settings, plugin).await?, plugin)
         }
         Verdict::TakeOver { pid } => {
             let terminate = format!("SELECT pg_catalog.pg_terminate_backend({pid})");
@@ -91,6 +108,8 @@ pub(super) async fn open(
         identity,
         reset: verdict.reset(),
         confirmed,
+        plugin: plugin.to_owned(),
+        new,
         sender_timeout_millis: found.sender_timeout_millis,
     })
 }
@@ -169,7 +188,7 @@ fn judge(
             owner,
         });
     }
-    if let Some(reason) = &state.lost {
+    if let Some(reason) = state.lost.as_ref().or(known.unreadable.as_ref()) {
         return if settings.recreate_lost {
             let reset = format!("slot {slot} was lost ({reason}) and made again; changes between are gone");
             Ok(Verdict::Recreate { reset })
@@ -199,8 +218,14 @@ pub(super) fn advanced(slot: &str) -> String {
 fn foreign(state: &State, found: &Found, settings: &SlotSettings) -> Option<String> {
     if state.kind != "logical" {
         Some("physical replication".to_owned())
-    } else if state.plugin != settings.plugin {
-        Some(format!("output plugin {}", state.plugin))
+    } else if !settings.plugins.contains(&state.plugin) {
+        let own = matches!(state.plugin.as_str(), WAL2JSON | PGOUTPUT);
+        let allow = if own {
+            ", which replication.plugin does not allow"
+        } else {
+            ""
+        };
+        Some(format!("output plugin {}{allow}", state.plugin))
     } else if state.database != found.database {
         Some(format!("database {}", state.database))
     } else {
@@ -267,10 +292,10 @@ async fn look(walsender: &mut Walsender, name: &str) -> Result<Found, Failure> {
 
 /// Insufficient privilege after the login of a role that may replicate: the server keeps a list of plugins (minor releases
 /// since late 2026) and this one is not on it. Only superusers may read the list.
-pub(super) fn not_allowed(failure: Failure, settings: &SlotSettings) -> Failure {
+pub(super) fn not_allowed(failure: Failure, plugin: &str) -> Failure {
     match failure {
         Failure::Server(error) if error.code == "42501" => Failure::PluginNotAllowed {
-            plugin: settings.plugin.clone(),
+            plugin: plugin.to_owned(),
             cause: error,
         },
         failure => failure,
@@ -279,7 +304,7 @@ pub(super) fn not_allowed(failure: Failure, settings: &SlotSettings) -> Failure 
 
 /// Makes the slot, in a command of its own as Postgres demands, and returns where it starts. Waits until every
 /// transaction that is running now has ended.
-async fn create(walsender: &mut Walsender, settings: &SlotSettings) -> Result<Lsn, Failure> {
+async fn create(walsender: &mut Walsender, settings: &SlotSettings, plugin: &str) -> Result<Lsn, Failure> {
     let major = walsender.major_version().parse().unwrap_or(0);
     if settings.failover && major < FAILOVER_SINCE {
         tracing::warn!(
@@ -287,15 +312,15 @@ async fn create(walsender: &mut Walsender, settings: &SlotSettings) -> Result<Ls
             "replication.failover_slot needs PostgreSQL {FAILOVER_SINCE}: the slot is not copied to standbys"
         );
     }
-    let sql = create_command(settings, major);
+    let sql = create_command(settings, plugin, major);
     let rows = walsender.query(&sql).await.map_err(|failure| match failure {
         Failure::Server(error) if matches!(error.code.as_str(), "58P01" | "42704" | "42883") => {
             Failure::PluginMissing {
-                plugin: settings.plugin.clone(),
+                plugin: plugin.to_owned(),
                 version: walsender.major_version().to_owned(),
             }
         }
-        failure => not_allowed(failure, settings),
+        failure => not_allowed(failure, plugin),
     })?;
     let start = rows.into_iter().next().and_then(|row| row.into_iter().nth(1)?);
     start
@@ -307,8 +332,8 @@ async fn create(walsender: &mut Walsender, settings: &SlotSettings) -> Result<Ls
 const FAILOVER_SINCE: u32 = 17;
 
 /// Options in parentheses came with 15 (manual, "CREATE_REPLICATION_SLOT").
-fn create_command(settings: &SlotSettings, major: u32) -> String {
-    let plugin = settings.plugin.replace('"', "\"\"");
+fn create_command(settings: &SlotSettings, plugin: &str, major: u32) -> String {
+    let plugin = plugin.replace('"', "\"\"");
     let options = match settings.failover && major >= FAILOVER_SINCE {
         true => "(SNAPSHOT 'nothing', FAILOVER true)",
         false => "NOEXPORT_SNAPSHOT",
@@ -331,7 +356,7 @@ mod tests {
     fn settings() -> SlotSettings {
         SlotSettings {
             name: "rowcast".to_owned(),
-            plugin: "wal2json".to_owned(),
+            plugins: vec![WAL2JSON.to_owned()],
             recreate_lost: false,
             take_over: false,
             failover: false,
@@ -349,6 +374,7 @@ mod tests {
         Known {
             identity: Some(identity("1", "1")),
             passed: Lsn(passed),
+            unreadable: None,
         }
     }
 
@@ -466,10 +492,10 @@ mod tests {
             ..settings()
         };
         let plain = "CREATE_REPLICATION_SLOT rowcast LOGICAL \"wal2json\" NOEXPORT_SNAPSHOT";
-        assert_eq!(create_command(&settings(), 17), plain);
-        assert_eq!(create_command(&failover, 16), plain);
+        assert_eq!(create_command(&settings(), WAL2JSON, 17), plain);
+        assert_eq!(create_command(&failover, WAL2JSON, 16), plain);
         assert_eq!(
-            create_command(&failover, 17),
+            create_command(&failover, WAL2JSON, 17),
             "CREATE_REPLICATION_SLOT rowcast LOGICAL \"wal2json\" (SNAPSHOT 'nothing', FAILOVER true)"
         );
     }

@@ -13,8 +13,9 @@ use super::feedback::Feedback;
 use super::guard::Guard;
 use super::intake::Intake;
 use super::slot::{self, Known, Slot, SlotSettings};
-use super::wal2json::start_options;
+use super::tables::Tables;
 use super::walsender::Walsender;
+use super::{pgoutput, wal2json};
 use crate::change::{Event, HandedOver, Lsn, StreamState, TableName};
 use crate::postgres::ConnectSettings;
 use crate::shutdown::Shutdown;
@@ -52,7 +53,7 @@ pub struct Signals {
 /// Streams until shutdown, or until nobody receives events any more.
 ///
 /// Passes on every committed change of `tables` and every logical
-/// message with the prefix `rowcast`, in commit order, in batches of at most some 512 events or 256 KiB. When the
+/// message with the prefix `rowcast` (pgoutput: with a prefix that begins so), in commit order, in batches of at most some 512 events or 256 KiB. When the
 /// channel is full, reading stops and the server is kept informed. [`Event::Tables`] comes first, and again for every
 /// new set of tables: until then the receiver discards what still comes of the old set. Apart from that, within one call nothing is lost or repeated over
 /// reconnects, unless [`StreamState::Reset`] says so; after a reset a transaction that had begun is void, and its
@@ -72,11 +73,8 @@ pub async fn run(
     let guard = Guard::new(settings.connect.clone(), settings.slot.name.clone());
     let stream = Stream {
         intake: Intake::new(Arc::clone(&metrics)),
+        tables: Tables::new(&settings, tables),
         settings,
-        tables,
-        tables_open: true,
-        streaming: None,
-        tables_changed: false,
         events,
         handed_over,
         new_epoch: false,
@@ -105,11 +103,7 @@ pub(super) enum Stop {
 
 pub(super) struct Stream {
     settings: Settings,
-    pub(super) tables: watch::Receiver<Arc<BTreeSet<TableName>>>,
-    pub(super) tables_open: bool,
-    /// The set that is streamed now, and whether another one waits for the end of a transaction.
-    streaming: Option<Arc<BTreeSet<TableName>>>,
-    pub(super) tables_changed: bool,
+    pub(super) tables: Tables,
     pub(super) events: mpsc::Sender<Vec<Event>>,
     pub(super) handed_over: watch::Receiver<HandedOver>,
     /// Nothing of this epoch has been handed over yet: `handed_over` still shows a position of the old one.
@@ -169,6 +163,9 @@ impl Stream {
             {
                 backoff.reset();
             }
+            if let Failure::PublicationUnknown(reason) = &failure {
+                self.known.unreadable = Some(reason.clone());
+            }
             self.interrupted(&failure);
             if !self.deliver().await {
                 break;
@@ -201,9 +198,18 @@ impl Stream {
             () = shutdown.cancelled() => return Ok(Stop::Shutdown),
             walsender = connecting => walsender?,
         };
+        let opening = async {
+            let mut slot = self.open_slot(&mut walsender).await?;
+            if slot.plugin == slot::PGOUTPUT {
+                let version = walsender.major_version().to_owned();
+                let dropped = self.tables.published_for(&slot, &version).await?;
+                slot.reset = slot.reset.or(dropped);
+            }
+            Ok::<_, Failure>(slot)
+        };
         let slot = tokio::select! {
             () = shutdown.cancelled() => return Ok(Stop::Shutdown),
-            slot = self.open_slot(&mut walsender) => slot?,
+            slot = opening => slot?,
         };
         let start = self.enter(&slot);
         let stop = self.copy(&mut walsender, &slot, start).await?;
@@ -215,14 +221,34 @@ impl Stream {
         Ok(stop)
     }
 
+    /// Finds the slot, or makes it with the first plugin that the server has.
     async fn open_slot(&mut self, walsender: &mut Walsender) -> Result<Slot, Failure> {
-        self.known.passed = self.intake.progress.start();
-        let (settings, known) = (self.settings.slot.clone(), self.known.clone());
         // Before the slot is looked at, or made: of several servers that start at once, one goes on.
-        if !self.guard.lock().await? && !settings.take_over {
+        if !self.guard.lock().await? && !self.settings.slot.take_over {
             return Err(self.guard.in_use().await?);
         }
-        let opening = slot::open(walsender, &settings, &known);
+        self.known.passed = self.intake.progress.start();
+        self.tables.choose();
+        let plugins = self.settings.slot.plugins.clone();
+        let mut refused = None;
+        for plugin in &plugins {
+            // What pgoutput reads from must be older than its slot. With a choice, a slot may be there that needs none.
+            if plugin == slot::PGOUTPUT && (refused.is_some() || plugins.len() == 1) {
+                self.tables.publish().await?;
+            }
+            match self.open_slot_with(walsender, plugin).await {
+                Err(failure @ (Failure::PluginMissing { .. } | Failure::PluginNotAllowed { .. })) => {
+                    refused.get_or_insert(failure);
+                }
+                opened => return opened,
+            }
+        }
+        Err(refused.unwrap_or(Failure::Protocol("no output plugin is set")))
+    }
+
+    async fn open_slot_with(&mut self, walsender: &mut Walsender, plugin: &str) -> Result<Slot, Failure> {
+        let (settings, known) = (self.settings.slot.clone(), self.known.clone());
+        let opening = slot::open(walsender, &settings, plugin, &known);
         tokio::pin!(opening);
         if let Ok(slot) = timeout(SLOW_SLOT, &mut opening).await {
             return slot;
@@ -242,6 +268,9 @@ impl Stream {
         if let Some(reason) = &slot.reset {
             self.reset = Some(reason.clone());
         }
+        if slot.new {
+            self.known.unreadable = None;
+        }
         if self.known.identity.is_some() && self.reset.is_none() {
             return Start::Continues;
         }
@@ -260,15 +289,15 @@ impl Stream {
         self.intake.progress.reconnect();
         self.rewire();
         let start = self.intake.progress.start();
+        let options = self.start_options(slot);
         let command = format!(
-            "START_REPLICATION SLOT {} LOGICAL {start} {}",
-            self.settings.slot.name,
-            start_options(self.streaming.as_deref().unwrap_or(&BTreeSet::new()))
+            "START_REPLICATION SLOT {} LOGICAL {start} {options}",
+            self.settings.slot.name
         );
         walsender
             .start_copy(&command)
             .await
-            .map_err(|failure| self.refused(failure))?;
+            .map_err(|failure| self.refused(failure, slot))?;
         self.standby = None;
         self.begin_at(start, slot, how).await?;
         let mut feedback = Feedback::new(
@@ -280,7 +309,12 @@ impl Stream {
         if !self.new_epoch {
             self.confirm(&mut feedback);
         }
-        let stop = self.pump(walsender, &mut feedback).await;
+        let keeper = self.tables.keeper(slot);
+        let stop = tokio::select! {
+            biased;
+            stop = self.pump(walsender, &mut feedback) => stop,
+            () = keeper => Err(Failure::Protocol("the publications are not kept any more")),
+        };
         self.confirmed = feedback.confirmed();
         stop
     }
@@ -305,7 +339,9 @@ impl Stream {
                 tracing::error!(%reason, "replication stream does not continue the earlier one");
                 self.tell(StreamState::Reset(reason));
             }
-            self.intake.carry(self.streaming.clone().unwrap_or_default());
+            if let Some(streamed) = self.tables.streamed() {
+                self.intake.carry(streamed);
+            }
         }
         // Until the first stream has started, nothing is known that a slot could fail to continue.
         self.known.identity = Some(slot.identity.clone());
@@ -315,35 +351,40 @@ impl Stream {
     }
 
     /// START_REPLICATION was refused although the slot looked well: somebody was faster, or the plugin has lost trust.
-    fn refused(&self, failure: Failure) -> Failure {
+    fn refused(&self, failure: Failure, slot: &Slot) -> Failure {
         match failure {
             Failure::Server(error) if error.code == "55006" => Failure::SlotInUse {
                 slot: self.settings.slot.name.clone(),
                 by: format!("process {}", error.message.rsplit(' ').next().unwrap_or("?")),
             },
             // A slot that worked before the server learnt to keep a list of plugins, among others.
-            failure => slot::not_allowed(failure, &self.settings.slot),
+            failure => slot::not_allowed(failure, &slot.plugin),
         }
     }
 
-    /// Looks at the set of tables that is wanted now.
-    pub(super) fn compare_tables(&mut self) {
-        self.tables_changed = Some(&*self.tables.borrow_and_update()) != self.streaming.as_ref();
-    }
-
-    /// Takes up the set of tables that is wanted now. If it is another one, what was passed on but not handed over
-    /// was read without them: it comes again.
+    /// Takes up the set of tables that was chosen. If it is another one, or not all of it came, what was passed on but not
+    /// handed over was read without them: it comes again.
     fn rewire(&mut self) {
-        self.compare_tables();
-        if std::mem::take(&mut self.tables_changed) {
-            let tables = Arc::clone(&self.tables.borrow());
+        if let Some(streamed) = self.tables.take_up() {
             let handed_over = if self.new_epoch {
                 Lsn(0)
             } else {
                 self.handed_over.borrow().delivered
             };
-            self.intake.rewind(handed_over, &tables);
-            self.streaming = Some(tables);
+            self.intake.rewind(handed_over, streamed);
+        }
+    }
+
+    /// The options of START_REPLICATION for these tables, and the decoder for what then comes.
+    fn start_options(&mut self, slot: &Slot) -> String {
+        let tables = self.tables.streaming();
+        if slot.plugin == slot::PGOUTPUT {
+            let options = pgoutput::start_options(self.tables.publications());
+            self.intake.read_pgoutput(tables);
+            options
+        } else {
+            self.intake.read_wal2json();
+            wal2json::start_options(&tables)
         }
     }
 

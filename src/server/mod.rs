@@ -17,7 +17,7 @@ mod startup;
 pub use certificate::{CertificateError, CertificateFiles, Identity};
 pub use error::ServeError;
 pub use policies::Reload;
-pub use settings::{connect as connect_settings, policy_directory};
+pub use settings::{connect as connect_settings, output_plugins, policy_directory};
 
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use crate::hub::Bounds;
 use crate::policy;
 use crate::policy_files::Directory;
 use crate::postgres::{ConnectSettings, InstallOptions, PoolOptions, Session, SslMode};
-use crate::replication::{self, SlotSettings};
+use crate::replication::{self, PGOUTPUT, SlotSettings, WAL2JSON};
 use crate::room;
 use crate::session::Limits;
 use crate::transport;
@@ -219,7 +219,7 @@ pub(super) fn replication(config: &Config, connect: ConnectSettings) -> replicat
         connect,
         slot: SlotSettings {
             name: replication.slot_name(),
-            plugin: "wal2json".to_owned(),
+            plugins: output_plugins(config),
             recreate_lost: replication.recreate_lost_slot,
             take_over: replication.takeover,
             failover: replication.failover_slot,
@@ -227,6 +227,16 @@ pub(super) fn replication(config: &Config, connect: ConnectSettings) -> replicat
         application_name: "rowcast_replication".to_owned(),
         peer_timeout: PEER_TIMEOUT,
     }
+}
+
+/// The output plugins that the slot may have, the preferred one first.
+pub fn output_plugins(config: &Config) -> Vec<String> {
+    let names: &[&str] = match config.replication.plugin {
+        config::Plugin::Auto => &[WAL2JSON, PGOUTPUT],
+        config::Plugin::Wal2json => &[WAL2JSON],
+        config::Plugin::Pgoutput => &[PGOUTPUT],
+    };
+    names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// Silence after which a replication connection is given up, although the server was asked for an answer.

@@ -37,6 +37,7 @@ pub fn engine(rig: &Rig) -> Engine {
 pub async fn answers(engine: &Engine, known: &Known<'_>, faulty: bool) -> Vec<Vec<Answer>> {
     let transaction = Transaction {
         xid: 3,
+        commit_lsn: Lsn(0),
         end_lsn: Lsn(0),
         commit_micros: 0,
     };

@@ -1,5 +1,6 @@
 //! The slot is taken, dropped, or cannot be made: a sentence that says what to do, and recovery without a restart.
 
+use rowcast::config::Plugin;
 use rowcast::dev::Installation;
 use serde_json::json;
 
@@ -162,7 +163,7 @@ async fn a_plugin_that_is_not_allowed_is_named_and_used_once_it_is() {
         (list == "pgoutput").then_some(())
     })
     .await;
-    let server = Server::start(&db).await;
+    let server = Server::start_with(&db, |config| config.replication.plugin = Plugin::Wal2json).await;
     let words = ["wal2json", "output_plugin_libraries", "pg_reload_conf"];
     let reason = not_ready(server.address, &words).await;
     let command = reason.split("run: ").nth(1).expect("what to run");

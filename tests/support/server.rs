@@ -153,7 +153,13 @@ pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
 
 /// Settings for a database, as the tests want them.
 pub fn config(database: &ConnectSettings, slot: &str) -> Config {
-    let mut config = Config::from_pairs(&[("auth.jwt_secret", token::SECRET)]).expect("settings");
+    // All tests can be run with either output plugin.
+    let plugin = std::env::var("ROWCAST_REPLICATION_PLUGIN").unwrap_or_else(|_| "auto".to_owned());
+    let pairs = [
+        ("auth.jwt_secret", token::SECRET),
+        ("replication.plugin", plugin.as_str()),
+    ];
+    let mut config = Config::from_pairs(&pairs).expect("settings");
     config.database.host.clone_from(&database.host);
     config.database.port = database.port;
     config.database.user.clone_from(&database.user);

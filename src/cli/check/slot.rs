@@ -47,45 +47,72 @@ impl Slot {
     }
 }
 
-/// Whether the output plugin can be loaded: seen on our slot, or tried with a temporary one.
+/// The output plugin that `serve` would use: seen on our slot, or tried with a temporary one.
 pub(super) async fn judge_plugin(
     client: &Client,
     facts: &Facts,
     slot: Option<&Slot>,
     options: &CheckOptions,
     report: &mut Report,
-) {
-    let plugin = &options.plugin;
-    if slot.is_some_and(|slot| slot.plugin.as_ref() == Some(plugin)) {
-        report.add(
-            Level::Ok,
-            "output plugin",
-            format!("{plugin}, seen on the slot"),
-            None,
-        );
-        return;
+) -> Option<String> {
+    let plugins = &options.plugins;
+    if let Some(plugin) = slot.and_then(|slot| slot.plugin.as_ref())
+        && plugins.contains(plugin)
+    {
+        let text = format!("{plugin}, seen on the slot");
+        report.add(Level::Ok, "output plugin", text, None);
+        return Some(plugin.clone());
     }
+    let preferred = plugins.first()?;
     if !facts.can_make_slots() {
-        let text = format!("whether {plugin} is installed shows only once a slot can be made");
+        let text = format!("whether {preferred} is installed shows only once a slot can be made");
         report.add(Level::Warning, "output plugin", text, None);
-        return;
+        return plugins.last().cloned();
     }
-    match try_plugin(client, plugin).await {
-        Ok(()) => report.add(Level::Ok, "output plugin", format!("{plugin} loads"), None),
-        Err(error) if error.kind() == ErrorKind::FileMissing => report.add(
+    let mut refused = None;
+    for plugin in plugins {
+        let error = match try_plugin(client, plugin).await {
+            Ok(()) => {
+                let text = match &refused {
+                    None => format!("{plugin} loads"),
+                    Some(_) => format!("{preferred} cannot be used here, so it is {plugin}, which loads"),
+                };
+                report.add(Level::Ok, "output plugin", text, None);
+                return Some(plugin.clone());
+            }
+            Err(error) => error,
+        };
+        let other = matches!(
+            error.kind(),
+            ErrorKind::FileMissing | ErrorKind::InsufficientPrivilege
+        );
+        refused.get_or_insert(error);
+        if !other {
+            break;
+        }
+    }
+    if let Some(error) = refused {
+        refuse_plugin(&error, preferred, facts, report);
+    }
+    None
+}
+
+fn refuse_plugin(error: &SqlError, plugin: &str, facts: &Facts, report: &mut Report) {
+    match error.kind() {
+        ErrorKind::FileMissing => report.add(
             Level::Failure,
             "output plugin",
             format!("{plugin} is not installed on the server"),
             format!("apt-get install postgresql-{}-{plugin}", facts.major),
         ),
-        Err(error) if error.kind() == ErrorKind::Cancelled => report.add(
+        ErrorKind::Cancelled => report.add(
             Level::Warning,
             "output plugin",
             "a slot could not be made in time: it waits for transactions that write to end",
             "SELECT pid, xact_start, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start;"
                 .to_owned(),
         ),
-        Err(error) if error.kind() == ErrorKind::InsufficientPrivilege => report.add(
+        ErrorKind::InsufficientPrivilege => report.add(
             Level::Failure,
             "output plugin",
             format!("the server does not allow {plugin}: it is not in output_plugin_libraries"),
@@ -93,7 +120,7 @@ pub(super) async fn judge_plugin(
                 "ALTER SYSTEM SET output_plugin_libraries = pgoutput, test_decoding, {plugin}; SELECT pg_reload_conf();"
             ),
         ),
-        Err(error) => report.add(Level::Failure, "output plugin", error.chain(), None),
+        _ => report.add(Level::Failure, "output plugin", error.chain(), None),
     }
 }
 
@@ -136,11 +163,12 @@ pub(super) fn judge_slot(facts: &Facts, slot: Option<&Slot>, options: &CheckOpti
         );
         return;
     };
-    if !slot.here || slot.plugin.as_ref() != Some(&options.plugin) {
+    let plugin = slot.plugin.as_deref().unwrap_or("(none)");
+    if !slot.here || !options.plugins.iter().any(|allowed| allowed == plugin) {
         let text = format!(
-            "{name} belongs to database {} and plugin {}; choose another slot name, or drop it if nobody needs it",
+            "{name} belongs to database {} and plugin {plugin}; choose another slot name, set replication.plugin, or drop it \
+             if nobody needs it",
             slot.database.as_deref().unwrap_or("(none)"),
-            slot.plugin.as_deref().unwrap_or("(none)"),
         );
         report.add(Level::Failure, "slot", text, drop());
         return;

@@ -325,7 +325,7 @@ async fn a_server_that_is_not_set_up() {
 async fn a_missing_plugin_is_named_with_its_package() {
     let (name, _db) = Cluster::shared().database().await;
     let report = check(&Cluster::shared().settings(&name), |o| {
-        o.plugin = "wal3json".into()
+        o.plugins = vec!["wal3json".into()]
     })
     .await;
     expect(
@@ -334,5 +334,81 @@ async fn a_missing_plugin_is_named_with_its_package() {
         "output plugin",
         "wal3json is not installed",
         "apt-get install postgresql-1",
+    );
+}
+
+#[tokio::test]
+async fn without_wal2json_it_is_said_what_pgoutput_needs() {
+    let cluster = Cluster::shared();
+    let (name, db) = cluster.database().await;
+    db.batch_execute(
+        "CREATE TABLE mine (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id * 2) STORED);
+         CREATE TABLE theirs (id int PRIMARY KEY);
+         CREATE PUBLICATION supabase_realtime FOR TABLE mine, theirs",
+    )
+    .await
+    .expect("tables");
+    let app = format!("pgo_{name}");
+    db.batch_execute(&format!(
+        "CREATE ROLE \"{app}\" LOGIN REPLICATION; ALTER TABLE mine OWNER TO \"{app}\""
+    ))
+    .await
+    .expect("a role");
+    let mut settings = cluster.settings(&name);
+    settings.user.clone_from(&app);
+    let missing = |o: &mut CheckOptions| {
+        o.slot = "chk_none".into();
+        o.plugins = vec!["wal3json".into(), "pgoutput".into()];
+    };
+    let report = check(&settings, missing).await;
+    expect(
+        &report,
+        Level::Ok,
+        "output plugin",
+        "wal3json cannot be used here, so it is pgoutput",
+        "",
+    );
+    expect(
+        &report,
+        Level::Failure,
+        "own publications",
+        "may not create",
+        &format!("GRANT CREATE ON DATABASE \"{name}\" TO \"{app}\";"),
+    );
+    expect(
+        &report,
+        Level::Warning,
+        "tables",
+        "public.theirs does not belong to",
+        "ALTER PUBLICATION \"chk_none_stream\" ADD TABLE \"public\".\"theirs\";",
+    );
+    expect(&report, Level::Warning, "generated columns", "public.mine", "");
+    assert!(
+        !report
+            .lines
+            .iter()
+            .any(|line| line.text.contains("public.mine does not belong"))
+    );
+
+    db.batch_execute(&format!(
+        "GRANT CREATE ON DATABASE \"{name}\" TO \"{app}\"; CREATE PUBLICATION chk_none_stream FOR TABLE theirs"
+    ))
+    .await
+    .expect("rights");
+    let report = check(&settings, missing).await;
+    expect(
+        &report,
+        Level::Ok,
+        "own publications",
+        "chk_none_stream is there",
+        "",
+    );
+    assert!(
+        !report
+            .lines
+            .iter()
+            .any(|line| line.text.contains("does not belong")),
+        "{}",
+        report.render()
     );
 }

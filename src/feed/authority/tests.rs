@@ -154,7 +154,7 @@ impl Rig {
             connect,
             slot: SlotSettings {
                 name: name.clone(),
-                plugin: "wal2json".to_owned(),
+                plugins: vec![replication::WAL2JSON.to_owned()],
                 recreate_lost: false,
                 take_over: true,
                 failover: false,

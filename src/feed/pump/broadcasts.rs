@@ -29,7 +29,7 @@ impl<'a> Broadcasts<'a> {
     pub(super) fn of(transaction: &Transaction) -> Self {
         Self {
             xid: transaction.xid,
-            commit: transaction.end_lsn,
+            commit: transaction.place(),
             rows: Vec::new(),
             bytes: 0,
             said: 0,

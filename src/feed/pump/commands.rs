@@ -1,5 +1,6 @@
 //! What sessions ask for, and what a new catalog means for what they have asked for.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Add, Answer, Command, Pump, Waiting, push, respond};
@@ -134,7 +135,16 @@ impl Pump {
             let before = self.snapshot.catalog.tables.get(name);
             if before.is_some_and(|before| before.oid != table.oid) {
                 self.history.replaced(name, self.position);
+                self.made_anew = true;
             }
+        }
+        for name in latest.watched.names() {
+            let oids = |snapshot: &Snapshot| {
+                let tables = snapshot.watched.tables(name).iter();
+                tables.map(|table| table.oid).collect::<BTreeSet<u32>>()
+            };
+            let (before, after) = (oids(&self.snapshot), oids(latest));
+            self.made_anew |= !before.is_empty() && before != after;
         }
     }
 }

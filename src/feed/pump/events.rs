@@ -1,5 +1,6 @@
 //! What comes down the stream: changes to be judged and delivered, and what is said about the stream itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -48,10 +49,9 @@ impl Pump {
                     self.committed(&transaction);
                 }
                 Event::Position(lsn) => self.hand_over(lsn),
-                Event::Tables(tables) => {
+                Event::Tables(streamed) => {
                     self.abandon();
-                    self.history.carry(&tables, self.position);
-                    self.streaming = Some(tables);
+                    self.carries(streamed, shutdown).await;
                 }
                 Event::Stream(state) => self.stream_changed(&state),
                 Event::Epoch { epoch, start } => self.begin_epoch(epoch, start),
@@ -128,7 +128,7 @@ impl Pump {
 
     /// The catalog changed at this very place in the stream: what follows is judged by what is true from here on. Not
     /// judging at all is the only alternative, so this insists.
-    async fn reread(&mut self, shutdown: &Shutdown) {
+    pub(super) async fn reread(&mut self, shutdown: &Shutdown) {
         let mut said = false;
         while let Err(error) = self.read_catalog().await {
             if !std::mem::replace(&mut said, true) {
@@ -158,14 +158,19 @@ impl Pump {
     pub(super) fn rewire(&mut self) {
         let wanted = Arc::clone(&self.snapshot.streamed);
         // After every event: most of the time it is the same set.
+        let again = self.made_anew && self.by_identity;
         let Some(streaming) = self
             .streaming
             .as_ref()
-            .filter(|streaming| !Arc::ptr_eq(streaming, &wanted))
+            .filter(|streaming| again || !Arc::ptr_eq(streaming, &wanted))
         else {
             return;
         };
-        if *streaming == wanted {
+        if *streaming == wanted && again {
+            tracing::info!("a table that is streamed was made anew");
+            self.streaming = None;
+            self.parts.tables.send_replace(Arc::new(BTreeSet::clone(&wanted)));
+        } else if *streaming == wanted {
             self.streaming = Some(wanted);
         } else {
             tracing::info!(tables = wanted.len(), "the set of tables to stream changed");

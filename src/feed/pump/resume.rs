@@ -224,7 +224,7 @@ impl Pump {
         let recipients = Recipients::pass(&self.roster, self.epoch(), &self.resuming);
         let done = self.assess_and_deliver(changes, transaction, &recipients).await;
         let last = changes.get(done.taken.saturating_sub(1));
-        self.resuming.reached = last.map_or(Position::behind(transaction.end_lsn), |change| {
+        self.resuming.reached = last.map_or(Position::behind(transaction.place()), |change| {
             Position::of(transaction, change)
         });
         self.headway.notify_one();

@@ -111,6 +111,7 @@ fn change() -> Change {
 
 const TRANSACTION: Transaction = Transaction {
     xid: 1,
+    commit_lsn: Lsn(2),
     end_lsn: Lsn(2),
     commit_micros: 0,
 };

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::cluster::Cluster;
 use crate::change::{Action, Change, Event, HandedOver, Lsn, Row, StreamState, TableName, Value};
-use crate::replication::{Settings, Signals, SlotSettings, run};
+use crate::replication::{PGOUTPUT, Settings, Signals, SlotSettings, WAL2JSON, run};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
 
@@ -36,7 +36,7 @@ pub(super) fn settings(cluster: &Cluster) -> Settings {
         connect: cluster.settings(),
         slot: SlotSettings {
             name: "rowcast".to_owned(),
-            plugin: "wal2json".to_owned(),
+            plugins: vec![WAL2JSON.to_owned()],
             recreate_lost: false,
             take_over: false,
             failover: false,
@@ -44,6 +44,14 @@ pub(super) fn settings(cluster: &Cluster) -> Settings {
         application_name: "rowcast test".to_owned(),
         peer_timeout: Duration::from_secs(60),
     }
+}
+
+/// With a slot of its own for pgoutput.
+pub(super) fn pgoutput(cluster: &Cluster) -> Settings {
+    let mut settings = settings(cluster);
+    settings.slot.name = "other".to_owned();
+    settings.slot.plugins = vec![PGOUTPUT.to_owned()];
+    settings
 }
 
 fn set(tables: &[&str]) -> Arc<BTreeSet<TableName>> {
@@ -99,7 +107,7 @@ impl Follower {
     /// Whether an event belongs to a set of tables that is not wanted any more.
     fn outdated(&mut self, event: &Event) -> bool {
         match (&self.wanted, event) {
-            (Some(wanted), Event::Tables(tables)) if wanted == tables => {
+            (Some(wanted), Event::Tables(streamed)) if *wanted == streamed.tables => {
                 self.wanted = None;
                 false
             }

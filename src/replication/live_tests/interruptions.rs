@@ -1,6 +1,7 @@
 use super::cluster::Cluster;
-use super::follower::{Follower, id, settings};
+use super::follower::{Follower, id, pgoutput, settings};
 use crate::change::{Event, StreamState};
+use crate::replication::Settings;
 
 /// Ends the walsender that streams now.
 const KILL: &str =
@@ -8,6 +9,15 @@ const KILL: &str =
 
 #[tokio::test]
 async fn a_walsender_killed_amid_a_large_transaction_is_continued() {
+    a_walsender_killed_amid_a_large_transaction_is_continued_with(settings).await;
+}
+
+#[tokio::test]
+async fn a_walsender_killed_amid_a_large_transaction_is_continued_of_pgoutput() {
+    a_walsender_killed_amid_a_large_transaction_is_continued_with(pgoutput).await;
+}
+
+async fn a_walsender_killed_amid_a_large_transaction_is_continued_with(settings: fn(&Cluster) -> Settings) {
     let cluster = Cluster::start("");
     let client = cluster.client().await;
     client
@@ -51,7 +61,7 @@ async fn a_walsender_killed_amid_a_large_transaction_is_continued() {
     follower.stop().await;
 }
 
-async fn restarted(mode: &str) {
+async fn restarted(mode: &str, settings: fn(&Cluster) -> Settings) {
     let cluster = Cluster::start("");
     let client = cluster.client().await;
     client
@@ -91,17 +101,31 @@ async fn restarted(mode: &str) {
 
 #[tokio::test]
 async fn postgres_restarts() {
-    restarted("fast").await;
+    restarted("fast", settings).await;
 }
 
 #[tokio::test]
 async fn postgres_crashes() {
-    restarted("immediate").await;
+    restarted("immediate", settings).await;
+}
+
+#[tokio::test]
+async fn postgres_crashes_under_pgoutput() {
+    restarted("immediate", pgoutput).await;
 }
 
 /// A new process, after a kill -9 of the old one, reads from the last confirmed position.
 #[tokio::test]
 async fn another_process_takes_up_what_was_not_confirmed() {
+    another_process_takes_up_what_was_not_confirmed_with(settings).await;
+}
+
+#[tokio::test]
+async fn another_process_takes_up_what_was_not_confirmed_of_pgoutput() {
+    another_process_takes_up_what_was_not_confirmed_with(pgoutput).await;
+}
+
+async fn another_process_takes_up_what_was_not_confirmed_with(settings: fn(&Cluster) -> Settings) {
     let cluster = Cluster::start("");
     let client = cluster.client().await;
     client

@@ -25,7 +25,7 @@ async fn each_thing_that_is_missing_is_named_with_its_remedy() {
             why
         }
     };
-    let text = why(Box::new(|s| s.slot.plugin = "no_such_plugin".to_owned())).await;
+    let text = why(Box::new(|s| s.slot.plugins = vec!["no_such_plugin".to_owned()])).await;
     assert!(
         text.contains("no_such_plugin is not installed") && text.contains("postgresql-15-"),
         "{text}"
@@ -61,7 +61,7 @@ async fn each_thing_that_is_missing_is_named_with_its_remedy() {
     let text = why(Box::new(|s| {
         s.connect.database = "other".to_owned();
         s.slot.name = "taken".to_owned();
-        s.slot.plugin = "test_decoding".to_owned();
+        s.slot.plugins = vec!["test_decoding".to_owned()];
     }))
     .await;
     assert!(text.contains("database postgres"), "{text}");

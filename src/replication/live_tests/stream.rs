@@ -1,8 +1,9 @@
 use std::time::Duration;
 
 use super::cluster::Cluster;
-use super::follower::{Follower, id, settings};
+use super::follower::{Follower, id, pgoutput, settings};
 use crate::change::{Action, Event, Lsn, StreamState};
+use crate::replication::Settings;
 
 fn shape(events: &[Event]) -> String {
     let mut shape = String::new();
@@ -26,6 +27,15 @@ fn shape(events: &[Event]) -> String {
 
 #[tokio::test]
 async fn transactions_arrive_whole_and_in_commit_order() {
+    transactions_arrive_whole_and_in_commit_order_with(settings).await;
+}
+
+#[tokio::test]
+async fn transactions_arrive_whole_and_in_commit_order_of_pgoutput() {
+    transactions_arrive_whole_and_in_commit_order_with(pgoutput).await;
+}
+
+async fn transactions_arrive_whole_and_in_commit_order_with(settings: fn(&Cluster) -> Settings) {
     let cluster = Cluster::start("");
     let client = cluster.client().await;
     client
@@ -61,7 +71,7 @@ async fn transactions_arrive_whole_and_in_commit_order() {
     let mut ends = Vec::new();
     for event in &events {
         if let Event::Begin(transaction) | Event::Commit(transaction) = event {
-            ends.push(transaction.end_lsn);
+            ends.push(transaction.commit_lsn);
             assert!(transaction.xid > 0);
             assert!(transaction.commit_micros > 1_700_000_000_000_000);
         }
@@ -73,6 +83,15 @@ async fn transactions_arrive_whole_and_in_commit_order() {
 /// An idle or filtered database still moves the slot on.
 #[tokio::test]
 async fn positions_flow_without_any_table_and_move_the_slot() {
+    positions_flow_without_any_table_and_move_the_slot_with(settings).await;
+}
+
+#[tokio::test]
+async fn positions_flow_without_any_table_and_move_the_slot_of_pgoutput() {
+    positions_flow_without_any_table_and_move_the_slot_with(pgoutput).await;
+}
+
+async fn positions_flow_without_any_table_and_move_the_slot_with(settings: fn(&Cluster) -> Settings) {
     let cluster = Cluster::start("");
     let client = cluster.client().await;
     client.batch_execute("create table t (id int)").await.unwrap();
@@ -121,6 +140,15 @@ async fn every_ping_brings_a_position() {
 
 #[tokio::test]
 async fn a_new_set_of_tables_takes_effect_without_loss_or_repeat() {
+    a_new_set_of_tables_takes_effect_without_loss_or_repeat_with(settings).await;
+}
+
+#[tokio::test]
+async fn a_new_set_of_tables_takes_effect_without_loss_or_repeat_of_pgoutput() {
+    a_new_set_of_tables_takes_effect_without_loss_or_repeat_with(pgoutput).await;
+}
+
+async fn a_new_set_of_tables_takes_effect_without_loss_or_repeat_with(settings: fn(&Cluster) -> Settings) {
     let cluster = Cluster::start("");
     let client = cluster.client().await;
     client

@@ -1,6 +1,7 @@
 use super::cluster::Cluster;
-use super::follower::{Follower, settings};
+use super::follower::{Follower, pgoutput, settings};
 use crate::change::{Action, Row, Value};
+use crate::replication::{PGOUTPUT, Settings};
 
 const SCHEMA: &str = r#"
 create extension if not exists hstore;
@@ -133,7 +134,7 @@ const TYPES: &[(&str, &[&str])] = &[
     ("dbool[]", &["'{t}'"]),
 ];
 
-/// Plain floats and numerics lose these in wal2json 2.5; the module says so.
+/// Plain floats and numerics lose these in wal2json 2.5; the module says so. pgoutput does not.
 const LOST: &[(&str, &str)] = &[
     ("float4", "'NaN'"),
     ("float8", "'-Infinity'"),
@@ -167,6 +168,15 @@ fn columns() -> Vec<Column> {
 /// Every type, as its output function prints it, whatever the defaults of database and role are.
 #[tokio::test]
 async fn every_type_comes_out_as_postgres_prints_it() {
+    every_type_comes_out_as_postgres_prints_it_with(settings).await;
+}
+
+#[tokio::test]
+async fn every_type_comes_out_as_postgres_prints_it_of_pgoutput() {
+    every_type_comes_out_as_postgres_prints_it_with(pgoutput).await;
+}
+
+async fn every_type_comes_out_as_postgres_prints_it_with(settings: fn(&Cluster) -> Settings) {
     let cluster = Cluster::start("");
     let client = cluster.client().await;
     client.batch_execute(SCHEMA).await.unwrap();
@@ -187,6 +197,7 @@ async fn every_type_comes_out_as_postgres_prints_it() {
         .await
         .unwrap();
 
+    let loses = !settings(&cluster).slot.plugins.contains(&PGOUTPUT.to_owned());
     let mut follower = Follower::start(settings(&cluster), &["t"]);
     follower.until_live().await;
     let values: Vec<&str> = columns.iter().map(|c| c.value).collect();
@@ -227,7 +238,7 @@ async fn every_type_comes_out_as_postgres_prints_it() {
         assert_eq!(row.layout().columns.len(), columns.len() + 1);
         for (i, column) in columns.iter().enumerate() {
             let text: &str = expected.get(i);
-            let wanted = if column.lost {
+            let wanted = if column.lost && loses {
                 Value::Null
             } else {
                 Value::Text(text)
@@ -252,6 +263,17 @@ async fn every_type_comes_out_as_postgres_prints_it() {
 /// What replica identity and TOAST leave of a row.
 #[tokio::test]
 async fn unchanged_toast_values_are_filled_where_the_old_row_is_whole() {
+    unchanged_toast_values_are_filled_where_the_old_row_is_whole_with(settings).await;
+}
+
+#[tokio::test]
+async fn unchanged_toast_values_are_filled_where_the_old_row_is_whole_of_pgoutput() {
+    unchanged_toast_values_are_filled_where_the_old_row_is_whole_with(pgoutput).await;
+}
+
+async fn unchanged_toast_values_are_filled_where_the_old_row_is_whole_with(
+    settings: fn(&Cluster) -> Settings,
+) {
     let cluster = Cluster::start("");
     let client = cluster.client().await;
     let table = "create table t (id int primary key, big text, gone int, n int); alter table t alter big set storage external;
@@ -272,7 +294,8 @@ async fn unchanged_toast_values_are_filled_where_the_old_row_is_whole() {
         Some(Value::Text(&big))
     );
     let keyed = follower.change().await;
-    assert_eq!(keyed.new.as_ref().unwrap().get("big"), None);
+    let big_of = keyed.new.as_ref().unwrap().get("big");
+    assert!(matches!(big_of, None | Some(Value::Unchanged)), "{big_of:?}");
     assert_eq!(keyed.new.as_ref().unwrap().get("n"), Some(Value::Text("2")));
     let old: Vec<_> = keyed
         .old
@@ -301,6 +324,15 @@ async fn unchanged_toast_values_are_filled_where_the_old_row_is_whole() {
 /// Names that wal2json's table list has to be escaped for.
 #[tokio::test]
 async fn odd_names_are_followed() {
+    odd_names_are_followed_with(settings).await;
+}
+
+#[tokio::test]
+async fn odd_names_are_followed_of_pgoutput() {
+    odd_names_are_followed_with(pgoutput).await;
+}
+
+async fn odd_names_are_followed_with(settings: fn(&Cluster) -> Settings) {
     let cluster = Cluster::start("");
     let client = cluster.client().await;
     let names = [

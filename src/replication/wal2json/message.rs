@@ -4,28 +4,7 @@ use super::layouts::Layouts;
 use super::row::{Column, Text, row};
 use super::timestamp;
 use crate::change::{Action, Change, Lsn, Transaction};
-
-/// One message of the plugin.
-#[derive(Debug)]
-pub enum Message {
-    /// A committed transaction starts.
-    Begin(Transaction),
-    /// A row was inserted, updated or deleted, or a table truncated (one message for each table).
-    Change(Change),
-    /// A logical message.
-    Message {
-        /// Whether it belongs to the transaction that was begun last.
-        transactional: bool,
-        /// Position of its WAL record.
-        lsn: Lsn,
-        /// The prefix its sender gave it.
-        prefix: String,
-        /// Its content as text.
-        content: String,
-    },
-    /// The transaction is complete.
-    Commit(Transaction),
-}
+use crate::replication::Message;
 
 /// Why a message could not be decoded. Never carries a value of a row.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -145,6 +124,7 @@ fn transaction(fields: &Fields<'_>) -> Result<Transaction, DecodeError> {
     let timestamp = fields.timestamp.ok_or(DecodeError::Missing("timestamp"))?;
     Ok(Transaction {
         xid: fields.xid.ok_or(DecodeError::Missing("xid"))?,
+        commit_lsn: position(fields.lsn, "lsn")?,
         end_lsn: position(fields.nextlsn, "nextlsn")?,
         commit_micros: timestamp::micros(timestamp).ok_or(DecodeError::Timestamp)?,
     })

@@ -24,5 +24,5 @@ mod row;
 mod tests;
 mod timestamp;
 
-pub use message::{DecodeError, Decoder, Message};
+pub use message::{DecodeError, Decoder};
 pub use options::{escape, start_options};

@@ -2,8 +2,9 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{DecodeError, Decoder, Message};
+use super::{DecodeError, Decoder};
 use crate::change::{Action, Change, Lsn, TableName, Transaction, Value};
+use crate::replication::Message;
 
 fn change(decoder: &mut Decoder, json: &str) -> Change {
     match decoder.decode(json.as_bytes()) {
@@ -32,6 +33,7 @@ fn column(name: &str, oid: i64, value: &str) -> String {
 fn a_transaction_begins_and_ends() {
     let expected = Transaction {
         xid: 4_294_967_295,
+        commit_lsn: Lsn(0x15E_1EA0),
         end_lsn: Lsn(0x15E_1ED0),
         commit_micros: 1_795_328_687_657_806,
     };

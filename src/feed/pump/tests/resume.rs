@@ -2,7 +2,7 @@
 
 use super::transactions::{batch, delivered, insert, live};
 use super::*;
-use crate::change::{Change, Cursor, Epoch, Position};
+use crate::change::{Change, Cursor, Epoch, Position, Streamed};
 use crate::hub::{Drained, Outbox};
 use futures_util::FutureExt;
 
@@ -12,6 +12,7 @@ const EPOCH: Epoch = Epoch(9);
 fn transaction(end: u64, id: &str) -> Vec<Event> {
     let transaction = Arc::new(Transaction {
         xid: u32::try_from(end).unwrap(),
+        commit_lsn: Lsn(end - 1),
         end_lsn: Lsn(end),
         commit_micros: 0,
     });
@@ -29,7 +30,10 @@ async fn started() -> (Pump, Lane, Connection) {
         epoch: EPOCH,
         start: Lsn(100),
     };
-    let tables = Event::Tables(Arc::clone(&pump.snapshot.streamed));
+    let tables = Event::Tables(Streamed {
+        tables: Arc::clone(&pump.snapshot.streamed),
+        ..Streamed::default()
+    });
     batch(&mut pump, vec![begin, tables, Event::Position(Lsn(100))]).await;
     (pump, lane, db)
 }

@@ -57,6 +57,7 @@ pub(super) fn wanted_row() -> Event {
 pub(super) fn transaction(xid: u32) -> Arc<Transaction> {
     Arc::new(Transaction {
         xid,
+        commit_lsn: Lsn(100),
         end_lsn: Lsn(100),
         commit_micros: 0,
     })

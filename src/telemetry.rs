@@ -120,6 +120,14 @@ metrics! {
     /// Bytes that wait for connections now: in outboxes, gathered for them, and taken from them but not written yet. What several wait
     /// for counts once for each.
     outbox_bytes: Gauge = "rowcast_outbox_bytes", Gauge::default();
+    /// Snapshots that were asked for, by outcome: read, shared (with somebody whose is counted as read), refused, failed.
+    snapshots: Family<Label, Counter> = "rowcast_snapshots_total", Family::default();
+    /// Those who wait for their snapshot to be taken.
+    snapshots_waiting: Gauge = "rowcast_snapshots_waiting", Gauge::default();
+    /// Rows of snapshots put into outboxes.
+    snapshot_rows: Counter = "rowcast_snapshot_rows_total", Counter::default();
+    /// Seconds that one reading of a snapshot took, with the waiting for those who read slower.
+    snapshot_seconds: Histogram = "rowcast_snapshot_seconds", seconds();
     /// Rooms that have members now.
     rooms: Gauge = "rowcast_rooms", Gauge::default();
     /// Broadcasts said in rooms, wherever they came from.

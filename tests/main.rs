@@ -33,6 +33,7 @@ mod rows;
 mod sessions;
 mod shadow;
 mod shaping;
+mod snapshots;
 mod stalled;
 mod tls;
 mod tokens;

@@ -1,5 +1,7 @@
 //! Rows arrive as `to_jsonb` prints them, for every family of types.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use crate::support::{Client, Database, Server, Version, token};
@@ -145,6 +147,7 @@ async fn every_type_arrives_as_to_jsonb_prints_it() {
         .await;
 
     let mut id = 0;
+    let mut live = HashMap::new();
     for (i, (ty, values)) in TYPES.iter().enumerate() {
         for value in *values {
             id += 1;
@@ -153,6 +156,7 @@ async fn every_type_arrives_as_to_jsonb_prints_it() {
             let expected = as_postgres_prints(&db, id, i, ty).await;
             let data = client.data().await;
             assert_eq!(data["record"][format!("c{i}")], expected, "{ty} {value}");
+            live.insert(i64::from(id), data["record"].clone());
             let columns = data["columns"].as_array().expect("columns");
             let typname = db
                 .text(&format!("select atttypid::regtype::oid::text from pg_attribute where attrelid = 't'::regclass and attname = 'c{i}'"))
@@ -168,7 +172,17 @@ async fn every_type_arrives_as_to_jsonb_prints_it() {
             );
         }
     }
-    // The same values once more as old rows.
+    // The same values as rows of a snapshot.
+    let mut other = Client::connect(&server, Version::V2, &token::token("service_role", json!({}))).await;
+    let binding = json!({"event": "*", "schema": "public", "table": "t", "snapshot": true});
+    other.join("t", json!({"postgres_changes": [binding]})).await;
+    for _ in 0..id {
+        let mut data = other.data().await;
+        let id = data["record"]["id"].as_i64().expect("an id");
+        assert_eq!(data["snapshot"], true, "{data}");
+        assert_eq!(Some(&data["record"].take()), live.get(&id));
+    }
+    // And once more as old rows.
     db.execute("delete from t").await;
     let mut deleted = 0;
     while deleted < id {

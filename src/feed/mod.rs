@@ -16,6 +16,7 @@ mod pump;
 mod roster;
 mod shadow;
 mod shaper;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod watched;
@@ -46,16 +47,18 @@ use crate::topic;
 pub use crate::subscription::SubscriberId;
 pub use authority::{AuthorityError, Seeker};
 pub use keeper::CatalogError;
+pub use snapshot::{Rows, RowsError, Sending, Settings as SnapshotSettings, Step as SnapshotStep};
 
 use authority::{Authority, Marks};
 use fence::Fence;
 use keeper::{Keeper, Snapshot};
 use place::Place;
 use prefetch::Prefetch;
-use pump::{Add, Command, Pump};
+use pump::{Add, Comes, Command, Pump};
 use roster::Bound;
 use shadow::Sampling;
 use shaper::Pacer;
+use snapshot::Snapshots;
 
 /// A channel that wants row changes.
 #[derive(Clone, Debug)]
@@ -84,7 +87,7 @@ pub enum Style {
 }
 
 /// What [`Feed::subscribe`] takes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct SubscribeRequest {
     /// Who.
     pub subscriber: Subscriber,
@@ -96,12 +99,24 @@ pub struct SubscribeRequest {
     /// From where it goes on: what was committed behind it comes before anything new, as the claims allow now. If that is not
     /// to be had, it is told that rows may be missing, and why. `None` for whoever wants only what is new.
     pub since: Option<Since>,
+    /// Which rows come first, if any do: where a binding asks for a snapshot, and nothing else says from where to go on.
+    pub snapshot: Option<SnapshotStep>,
     /// The reply to the join, if it waits for this subscription: sent before `on_live`. The session may have sent or
     /// discarded it by then; that is the session's business.
     pub reply: Option<HeldFrame>,
     /// Pushed into the outbox, in order, at the moment the subscription is live: every change behind them was
     /// committed after, none in front of them is sent.
     pub on_live: Vec<Frame>,
+}
+
+/// What has become of a request to subscribe.
+#[derive(Debug)]
+pub enum Subscribed {
+    /// It is live.
+    Live,
+    /// The rows that were there before are being sent, and the reply to the join is out if the request had it: ask again, with
+    /// this as its [`SnapshotStep`].
+    Sending(Sending),
 }
 
 /// Why a subscription was refused. `Display` is the text for the client.
@@ -113,6 +128,9 @@ pub enum SubscribeError {
     /// The database or the stream cannot serve this now; trying again may help.
     #[error("{0}")]
     Unavailable(String),
+    /// What was committed since has left the replay window.
+    #[error("{0}")]
+    Behind(String),
 }
 
 /// What the pump needs to know.
@@ -134,6 +152,8 @@ pub struct Settings {
     pub policies_required: bool,
     /// Policies are decided in memory where that is possible.
     pub in_memory: bool,
+    /// How much may be read for snapshots.
+    pub snapshot: SnapshotSettings,
     /// How often the rights on private channels are judged again where nothing says that they changed; zero for never.
     pub channel_recheck: Duration,
     /// How much of the past can be gone on from.
@@ -154,6 +174,8 @@ pub enum UnjudgedDeletes {
 pub struct Outlets {
     /// Where broadcasts from the database are said.
     pub rooms: Rooms,
+    /// Connections for snapshots, as many as are read at once.
+    pub snapshots: Pool,
     /// Shows the state of the stream.
     pub stream: watch::Sender<StreamState>,
     /// Bytes of WAL that the replay window may hold back.
@@ -183,6 +205,7 @@ pub struct Feed {
     authority: Authority,
     writers: Writers,
     place: Place,
+    snapshots: Snapshots,
 }
 
 /// Batches of events that may wait for the pump; the stream bounds each batch.
@@ -213,6 +236,7 @@ impl Feed {
         let signals = Signals::default();
         let Outlets {
             rooms,
+            snapshots,
             stream,
             wal_budget,
         } = outlets;
@@ -223,6 +247,7 @@ impl Feed {
         let pacer = Pacer::start(Arc::clone(&metrics), shutdown);
         let marks = Marks::default();
         let recheck = settings.channel_recheck;
+        let snapshot_settings = settings.snapshot.clone();
         let states = stream.subscribe();
         let judging = (engine.clone(), Arc::clone(&metrics));
         let pump = Pump::new(pump::Parts {
@@ -248,6 +273,15 @@ impl Feed {
         let place = pump.place();
         let prefetch = Prefetch::start(pump.reader(), pump.clock(), shutdown);
         let (engine, metrics) = judging;
+        let parts = snapshot::Parts {
+            settings: snapshot_settings,
+            pool: snapshots,
+            catalog_pool: pool.clone(),
+            engine: engine.clone(),
+            place: place.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        let snapshots = Snapshots::new(parts, shutdown);
         let authority = authority::Parts {
             keeper: Arc::clone(&keeper),
             engine,
@@ -275,6 +309,7 @@ impl Feed {
             authority,
             writers,
             place,
+            snapshots,
         };
         Ok((
             feed,
@@ -298,40 +333,49 @@ impl Feed {
         self.place.get()
     }
 
-    /// Registers row subscriptions; resolves when they are live, after `on_live` has been pushed. While the
+    /// Registers row subscriptions; resolves when they are live, after `on_live` has been pushed, or when the rows that are to
+    /// come first are being sent. While the
     /// replication stream is down this keeps waiting: put your own limit around it (dropping the future does not
     /// undo the registration; [`Feed::unsubscribe`] does).
     ///
     /// # Errors
     /// See [`SubscribeError`]; nothing stays registered then.
-    pub async fn subscribe(&self, request: SubscribeRequest) -> Result<(), SubscribeError> {
-        let (snapshot, bindings) = self.check(&request).await?;
+    pub async fn subscribe(&self, mut request: SubscribeRequest) -> Result<Subscribed, SubscribeError> {
+        let rows_first = request.wants_snapshot();
+        match request.snapshot.take() {
+            Some(SnapshotStep::Take { reply, again }) => {
+                let reply = request.reply.take().map(|held| (held, reply));
+                let again = again.then(|| "the rows that came before may be out of date".to_owned());
+                self.take(&request, reply, again).await.map(Subscribed::Sending)
+            }
+            Some(SnapshotStep::Finish(sending)) => self.finish(request, sending).await,
+            None if rows_first && request.since.is_some() => self.resume_or_take(request).await,
+            None => self.go_live(&request, Comes::Back).await,
+        }
+    }
+
+    async fn go_live(&self, request: &SubscribeRequest, comes: Comes) -> Result<Subscribed, SubscribeError> {
+        let (snapshot, bindings) = self.check(&request.claims, &request.bindings).await?;
         let prefetched = self.prefetch.read(&bindings, &request.claims, &snapshot).await;
         let target = self.fence.target().await.map_err(SubscribeError::Unavailable)?;
         let (answer_to, answer) = oneshot::channel();
-        let SubscribeRequest {
-            subscriber,
-            claims,
-            since,
-            reply,
-            on_live,
-            ..
-        } = request;
         let add = Add {
-            subscriber,
-            claims,
+            subscriber: request.subscriber.clone(),
+            claims: Arc::clone(&request.claims),
             bindings,
             snapshot,
             prefetched,
             target,
-            since,
-            reply,
-            on_live,
+            since: request.since.clone(),
+            comes,
+            reply: request.reply.clone(),
+            on_live: request.on_live.clone(),
             answer: answer_to,
         };
         let command = Command::Add(Box::new(add));
         self.commands.send(command).map_err(|_| stopping())?;
-        answer.await.unwrap_or_else(|_| Err(stopping()))
+        let live = answer.await.unwrap_or_else(|_| Err(stopping()));
+        live.map(|()| Subscribed::Live)
     }
 
     /// Judges a subscriber's changes by new claims from now on, without a gap; `on_live` is pushed at that moment.
@@ -393,14 +437,18 @@ impl Feed {
     }
 
     /// Settles every binding against the catalog and lets Postgres check the filters.
-    async fn check(&self, request: &SubscribeRequest) -> Result<(Arc<Snapshot>, Vec<Bound>), SubscribeError> {
+    async fn check(
+        &self,
+        claims: &Claims,
+        bindings: &[Binding],
+    ) -> Result<(Arc<Snapshot>, Vec<Bound>), SubscribeError> {
         let asked = Instant::now();
-        let mut snapshot = self.role(&request.claims).await?;
-        match self.bind(&snapshot, request).await {
+        let mut snapshot = self.role(claims).await?;
+        match self.bind(&snapshot, claims, bindings).await {
             // The table may have been published a moment ago: look again before saying no.
             Err(SubscribeError::Refused(_)) if self.keeper.refresh_since(asked).await => {
-                snapshot = self.role(&request.claims).await?;
-                let bindings = self.bind(&snapshot, request).await?;
+                snapshot = self.role(claims).await?;
+                let bindings = self.bind(&snapshot, claims, bindings).await?;
                 Ok((snapshot, bindings))
             }
             other => other.map(|bindings| (snapshot, bindings)),
@@ -422,13 +470,14 @@ impl Feed {
     async fn bind(
         &self,
         snapshot: &Snapshot,
-        request: &SubscribeRequest,
+        claims: &Claims,
+        bindings: &[Binding],
     ) -> Result<Vec<Bound>, SubscribeError> {
-        let Some(access) = snapshot.roles.get(&request.claims.role) else {
+        let Some(access) = snapshot.roles.get(&claims.role) else {
             return Err(stopping());
         };
-        let mut bound = Vec::with_capacity(request.bindings.len());
-        for binding in request.bindings.iter() {
+        let mut bound = Vec::with_capacity(bindings.len());
+        for binding in bindings {
             let filter = self.keeper.filter(binding, snapshot, access).await?;
             subscription::resolve(binding, &filter, &snapshot.catalog, access)
                 .map_err(|refusal| SubscribeError::Refused(refusal.to_string()))?;

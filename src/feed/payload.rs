@@ -115,6 +115,24 @@ impl<'a> Payload<'a> {
         self.foot(out)
     }
 
+    /// The row of a snapshot: it has been there before.
+    pub(super) fn snapshot(&self, visible: &[bool]) -> String {
+        let sees = |i: usize| visible.get(i).copied().unwrap_or(false);
+        let mut out = self.head(Action::Insert);
+        self.columns(&mut out, |i| sees(i) && piece(&self.new, i).is_some());
+        self.object(&mut out, "record", &self.new, sees);
+        out.push_str(",\"snapshot\":true");
+        self.foot(out)
+    }
+
+    /// The new row alone.
+    pub(super) fn record(&self, visible: &[bool]) -> String {
+        let sees = |i: usize| visible.get(i).copied().unwrap_or(false);
+        let mut out = String::with_capacity(self.text.len() + 64);
+        self.members(&mut out, &self.new, sees);
+        out
+    }
+
     /// The new row of an UPDATE as if it had been inserted: since it could not be seen before.
     pub(super) fn entered(&self, visible: &[bool]) -> String {
         self.as_insert(visible, ",\"transition\":\"enter\"")
@@ -214,7 +232,12 @@ impl<'a> Payload<'a> {
         pieces: &[Option<Range<usize>>],
         include: impl Fn(usize) -> bool,
     ) {
-        let _ = write!(out, ",\"{key}\":{{");
+        let _ = write!(out, ",\"{key}\":");
+        self.members(out, pieces, include);
+    }
+
+    fn members(&self, out: &mut String, pieces: &[Option<Range<usize>>], include: impl Fn(usize) -> bool) {
+        out.push('{');
         for (i, column) in self.table.columns.iter().enumerate() {
             let Some(value) = self.value(pieces, i).filter(|_| include(i)) else {
                 continue;

@@ -76,9 +76,21 @@ pub(super) struct Add {
     pub(super) target: Lsn,
     /// From where it goes on.
     pub(super) since: Option<Since>,
+    pub(super) comes: Comes,
     pub(super) reply: Option<HeldFrame>,
     pub(super) on_live: Vec<Frame>,
     pub(super) answer: Answer,
+}
+
+/// How somebody comes to go on from a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Comes {
+    /// It was away: it is told whether it has missed anything, and is live in any case.
+    Back,
+    /// The same, but where something would be missing it is not subscribed: rows will be read for it.
+    BackOrForRows,
+    /// It has just had a snapshot. Nobody has to be told that nothing is missing; otherwise as the one before.
+    FromSnapshot,
 }
 
 type Answer = oneshot::Sender<Result<(), SubscribeError>>;
@@ -142,6 +154,7 @@ struct Waiting {
     id: SubscriberId,
     target: Lsn,
     since: Option<Since>,
+    comes: Comes,
     reply: Option<HeldFrame>,
     on_live: Vec<Frame>,
     answer: Answer,
@@ -308,6 +321,7 @@ impl Pump {
         for Waiting {
             id,
             since,
+            comes,
             reply,
             on_live,
             answer,
@@ -319,12 +333,17 @@ impl Pump {
             }
             let gap = since.as_ref().map(|since| self.reaches(id, since));
             if let (Some(Ok(())), Some(since)) = (&gap, since) {
-                self.resuming.add(id, Comer::new(since, on_live, answer));
+                self.resuming.add(id, Comer::new((since, comes), on_live, answer));
+                continue;
+            }
+            let gap = gap.and_then(Result::err);
+            if let Some(gap) = gap.as_ref().filter(|_| comes != Comes::Back) {
+                self.refuse(id, gap, answer);
                 continue;
             }
             self.roster.set_live(id);
             if let Some(entry) = self.roster.get(id) {
-                if let Some(Err(gap)) = gap {
+                if let Some(gap) = gap {
                     self.tell_outcome(entry, Some(gap));
                 }
                 push(entry, on_live);

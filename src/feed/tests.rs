@@ -90,6 +90,7 @@ impl Rig {
             unjudged_deletes: UnjudgedDeletes::Key,
             policies_required: false,
             in_memory: true,
+            snapshot: SnapshotSettings::default(),
             channel_recheck: Duration::ZERO,
             window: crate::history::Bounds {
                 age: Duration::from_secs(60),
@@ -104,6 +105,7 @@ impl Rig {
             engine(&pool, &metrics),
             Outlets {
                 rooms: rooms.clone(),
+                snapshots: pool.clone(),
                 stream,
                 wal_budget: watch::channel(u64::MAX).1,
             },

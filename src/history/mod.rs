@@ -144,6 +144,7 @@ impl History {
         let Some(last) = changes.last() else { return };
         if self.bounds.age.is_zero() {
             self.floor = Position::of(transaction, last);
+            self.remember(transaction.xid);
             return;
         }
         changes.shrink_to_fit();
@@ -170,7 +171,9 @@ impl History {
 
     /// Something may be missing from what was committed up to here: nobody goes on from before.
     pub fn interrupt(&mut self, position: Lsn) {
-        self.parts.clear();
+        for part in std::mem::take(&mut self.parts) {
+            self.remember(part.transaction.xid);
+        }
         self.bytes = 0;
         self.marks.clear();
         self.left = self.left.max(position);
@@ -225,8 +228,13 @@ impl History {
         };
         self.bytes -= part.bytes;
         self.floor = part.end();
-        if self.gone.back() != Some(&part.transaction.xid) {
-            self.gone.push_back(part.transaction.xid);
+        self.remember(part.transaction.xid);
+    }
+
+    /// Some of a transaction is not here any more.
+    fn remember(&mut self, xid: u32) {
+        if self.gone.back() != Some(&xid) {
+            self.gone.push_back(xid);
         }
         if self.gone.len() > REMEMBERED {
             self.gone.pop_front();

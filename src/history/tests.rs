@@ -218,17 +218,25 @@ fn an_abandoned_transaction_leaves_no_trace() {
 
 #[test]
 fn a_snapshot_that_misses_what_has_left_is_too_late() {
-    let mut history = history(1);
     let now = Instant::now();
-    push(&mut history, 120, vec![change(110, 0)], now);
-    history.settle(now, Lsn(120), u64::MAX);
+    let mut none = History::new(Bounds {
+        age: Duration::ZERO,
+        bytes: 1,
+    });
+    none.begin(EPOCH, Lsn(100));
+    let (mut small, mut interrupted) = (history(1), history(usize::MAX));
+    for history in [&mut small, &mut interrupted, &mut none] {
+        push(history, 120, vec![change(110, 0)], now);
+        history.settle(now, Lsn(120), u64::MAX);
+    }
+    interrupted.interrupt(Lsn(120));
     let at = |seen: &str| Since {
         seen: Some(seen.parse().unwrap()),
         ..since(Position::behind(Lsn(120)))
     };
-    assert_eq!(history.reaches(&at("121:121:"), Lsn(120), []), Ok(()));
-    assert_eq!(
-        history.reaches(&at("119:121:120"), Lsn(120), []),
-        Err(Gap::TooOld)
-    );
+    for history in [small, interrupted, none] {
+        assert_eq!(history.reaches(&at("121:121:"), Lsn(120), []), Ok(()));
+        let missing = history.reaches(&at("119:121:120"), Lsn(120), []);
+        assert_eq!(missing, Err(Gap::TooOld));
+    }
 }

@@ -32,6 +32,15 @@ impl HeldFrame {
         }))))
     }
 
+    /// Puts another frame in its place. Returns whether it was still held.
+    pub fn replace(&self, frame: Frame) -> bool {
+        let State::Held(held) = &mut *self.lock() else {
+            return false;
+        };
+        held.frame = frame;
+        true
+    }
+
     /// Lets more frames follow it, directly behind it. Returns whether it was still held.
     pub fn append(&self, frames: Vec<Frame>) -> bool {
         let State::Held(held) = &mut *self.lock() else {
@@ -128,7 +137,9 @@ mod tests {
         });
         let held = HeldFrame::new(frame("reply"));
         assert!(held.append(vec![frame("one"), frame("two")]));
+        assert!(held.replace(frame("first reply")) && held.replace(frame("reply")));
         assert!(!held.was_sent() && held.send(&outbox) && held.was_sent());
+        assert!(!held.replace(frame("late")));
         assert!(!held.append(vec![frame("late")]) && !held.discard() && held.was_sent());
         let Some(Drained::Frames(frames)) = outbox.drain().now_or_never() else {
             panic!("nothing queued")

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use tokio_postgres::Transaction;
 
 use crate::auth::{Claims, Scope};
+use crate::postgres::SqlError;
 
 /// What stands in `request.headers` where there is no request. An object, so that a policy that casts it to JSON finds
 /// no header instead of raising.
@@ -49,6 +51,35 @@ impl<'a> Identity<'a> {
             ("request.headers", self.headers),
         ]
     }
+}
+
+/// Makes what follows in a transaction run as somebody: the settings that policies read, and the role. The connection's own role
+/// must be able to become it.
+///
+/// # Errors
+/// The role cannot be taken, or the database did not answer.
+pub async fn assume(transaction: &Transaction<'_>, claims: &Claims) -> Result<(), SqlError> {
+    let doing = SqlError::during("taking a role");
+    let identity = Identity::of(claims);
+    // SET ROLE none would mean the login itself.
+    if identity.role.eq_ignore_ascii_case("none") {
+        return Err(SqlError::from_response(
+            "taking a role",
+            "22023",
+            "no role has this name",
+        ));
+    }
+    let (names, values): (Vec<&str>, Vec<&str>) = identity.settings().into_iter().unzip();
+    let set = "select pg_catalog.set_config(name, value, true) from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) as s(name, value)";
+    transaction.query(set, &[&names, &values]).await.map_err(&doing)?;
+    transaction
+        .query(
+            "select pg_catalog.set_config('role', $1, true)",
+            &[&identity.role],
+        )
+        .await
+        .map_err(doing)?;
+    Ok(())
 }
 
 /// Topic and headers as policies see them.

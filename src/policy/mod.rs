@@ -21,6 +21,7 @@ mod shadow;
 mod trace;
 
 pub use class::{Class, ClassKey, Decision};
+pub use identity::assume;
 pub use judge::{Judge, Settings};
 pub use program::{Bound, Explained, Judged, Program, Source};
 pub use question::{Failure, Question, Verdict};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::program::{Judged, Program};
-use crate::postgres::catalog::{Access, Catalog, RoleAccess, Table};
+use crate::postgres::catalog::{Access, Catalog, RoleAccess, RowAccess, Table};
 
 /// What one role may see of one table.
 #[derive(Debug)]
@@ -56,6 +56,35 @@ impl Rules {
     ) -> Option<Arc<Rule>> {
         let on = access.tables.get(&table.oid)?;
         Some(self.made((table, None), role, (on, access), catalog))
+    }
+
+    /// What policy files alone say of a role on a table, for rows that Postgres itself has let through; `None` where they say
+    /// nothing.
+    pub fn files(
+        &self,
+        table: &Table,
+        role: &Arc<str>,
+        access: &RoleAccess,
+        catalog: &Catalog,
+    ) -> Option<Arc<Rule>> {
+        let on = access.tables.get(&table.oid)?;
+        if on.files == RowAccess::Unrestricted {
+            return None;
+        }
+        let on = Access {
+            rows: RowAccess::Unrestricted,
+            ..on.clone()
+        };
+        let program = Program::new(table, &on, &access.functions, catalog);
+        let program = match self.always_ask {
+            true => program.asking("policy.in_memory is off"),
+            false => program,
+        };
+        Some(Arc::new(Rule {
+            role: Arc::clone(role),
+            program,
+            access: on,
+        }))
     }
 
     /// What a role may do with a side of `realtime.messages`; `None` where there is no such table, or none that the

@@ -27,6 +27,8 @@ pub struct Binding {
     pub transitions: Transitions,
     /// How its events are held back.
     pub shaping: Shaping,
+    /// `"snapshot": true`: the rows that there are come first, as INSERTs, and then what changes. An extension as well.
+    pub snapshot: Snapshot,
     /// The entry as the client wrote it, for error texts.
     pub source: String,
 }
@@ -34,6 +36,17 @@ pub struct Binding {
 /// The `transitions` of a [`Binding`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transitions {
+    /// Not asked for.
+    Off,
+    /// Asked for.
+    On,
+    /// Given, but neither true nor false.
+    Invalid,
+}
+
+/// The `snapshot` of a [`Binding`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Snapshot {
     /// Not asked for.
     Off,
     /// Asked for.
@@ -82,8 +95,40 @@ impl Binding {
                 .get("transitions")
                 .map_or(Transitions::Off, |raw| Transitions::parse(raw)),
             shaping: Shaping::parse(fields.get("max_rate").copied(), fields.get("conflate").copied()),
+            snapshot: fields
+                .get("snapshot")
+                .map_or(Snapshot::Off, |raw| Snapshot::parse(raw)),
             source: entry.get().to_owned(),
         })
+    }
+
+    /// What a request for the rows of a table asks for: names and filter as they were given, `None` for what was not.
+    pub fn rows(schema: Option<&str>, table: &str, filter: Option<&str>, select: Option<&[&str]>) -> Self {
+        let mut source = serde_json::Map::new();
+        let schema = schema.unwrap_or("public");
+        source.insert("schema".to_owned(), schema.into());
+        source.insert("table".to_owned(), table.into());
+        if let Some(filter) = filter {
+            source.insert("filter".to_owned(), filter.into());
+        }
+        if let Some(select) = select {
+            source.insert("select".to_owned(), select.to_vec().into());
+        }
+        let source = Value::Object(source).to_string();
+        Self {
+            id: stable_id(&source),
+            event: EventFilter::Insert,
+            schema: Some(schema.to_owned()),
+            table: Some(table.to_owned()),
+            filter: filter.filter(|text| !text.trim().is_empty()).map(str::to_owned),
+            select: select.map_or(Select::All, |names| {
+                Select::Columns(names.iter().map(|name| (*name).to_owned()).collect())
+            }),
+            transitions: Transitions::Off,
+            shaping: Shaping::Off,
+            snapshot: Snapshot::On,
+            source,
+        }
     }
 
     /// The entry that a join without `config` stands for: `schema[:table[:filter]]` in the topic itself.
@@ -109,6 +154,7 @@ impl Binding {
             select: Select::All,
             transitions: Transitions::Off,
             shaping: Shaping::Off,
+            snapshot: Snapshot::Off,
             source,
         }
     }
@@ -145,6 +191,16 @@ impl Select {
 }
 
 impl Transitions {
+    fn parse(raw: &RawValue) -> Self {
+        match serde_json::from_str::<Option<bool>>(raw.get()) {
+            Ok(None | Some(false)) => Self::Off,
+            Ok(Some(true)) => Self::On,
+            Err(_) => Self::Invalid,
+        }
+    }
+}
+
+impl Snapshot {
     fn parse(raw: &RawValue) -> Self {
         match serde_json::from_str::<Option<bool>>(raw.get()) {
             Ok(None | Some(false)) => Self::Off,

@@ -91,6 +91,26 @@ fn a_legacy_topic_names_schema_table_and_filter() {
     assert_eq!((b.schema.as_deref(), b.table, b.filter), (Some("*"), None, None));
 }
 
+#[test]
+fn a_snapshot_is_asked_for_by_true_and_nothing_else() {
+    for (text, expected) in [
+        ("{}", Snapshot::Off),
+        (r#"{"snapshot":null}"#, Snapshot::Off),
+        (r#"{"snapshot":false}"#, Snapshot::Off),
+        (r#"{"snapshot":true}"#, Snapshot::On),
+        (r#"{"snapshot":"true"}"#, Snapshot::Invalid),
+        (r#"{"snapshot":1}"#, Snapshot::Invalid),
+        (r#"{"snapshot":{}}"#, Snapshot::Invalid),
+    ] {
+        assert_eq!(binding(text).snapshot, expected, "{text}");
+    }
+    assert_eq!(Binding::legacy("public:t").snapshot, Snapshot::Off);
+    let rows = Binding::rows(None, "t", Some(" "), Some(&["a", "b"]));
+    assert_eq!((rows.schema.as_deref(), rows.filter), (Some("public"), None));
+    assert_eq!(rows.snapshot, Snapshot::On);
+    assert_eq!(rows.select, Select::Columns(vec!["a".to_owned(), "b".to_owned()]));
+}
+
 proptest! {
     #[test]
     fn every_object_is_echoed_as_itself_with_an_id(key in "\\PC{0,8}", text in "\\PC{0,20}", deep in 0usize..3) {

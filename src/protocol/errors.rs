@@ -5,7 +5,7 @@
 
 mod requests;
 
-pub use requests::{FieldError, Invalid, RequestError};
+pub use requests::{FieldError, Invalid, RequestError, RowsError};
 
 use crate::auth::TokenError;
 
@@ -259,6 +259,18 @@ pub enum Notice {
     /// The channel cannot go on from where the client was.
     #[error("resync: {0}")]
     Resync(String),
+    /// The rows of a snapshot follow, the first or, for this reason, once more: no row that came before counts.
+    #[error("snapshot: begins{}", .again.as_ref().map_or_else(String::new, |why| format!(" again: {why}")))]
+    SnapshotBegins {
+        /// Why the one before does not count.
+        again: Option<String>,
+    },
+    /// All rows of a snapshot have been sent; what has changed since follows.
+    #[error("snapshot: {rows} rows")]
+    Snapshot {
+        /// How many.
+        rows: u64,
+    },
     /// The user's token is no longer good; the channel closes.
     #[error("{0}")]
     Token(TokenError),
@@ -319,6 +331,7 @@ impl Notice {
             | Self::StreamLive
             | Self::StreamReset(_) => "postgres_changes",
             Self::Resumed | Self::Resync(_) => "resume",
+            Self::SnapshotBegins { .. } | Self::Snapshot { .. } => "snapshot",
             _ => "system",
         }
     }
@@ -332,6 +345,8 @@ impl Notice {
             | Self::StreamReset(_)
             | Self::Resumed
             | Self::Resync(_)
+            | Self::SnapshotBegins { .. }
+            | Self::Snapshot { .. }
             | Self::TokenExpires { .. }
             | Self::ReplicationReady
             | Self::Disconnect => Status::Ok,

@@ -102,6 +102,13 @@ fn notices() -> Vec<Notice> {
         Notice::StreamReset("…".to_owned()),
         Notice::Resumed,
         Notice::Resync("…".to_owned()),
+        Notice::Snapshot {
+            rows: N.unsigned_abs(),
+        },
+        Notice::SnapshotBegins { again: None },
+        Notice::SnapshotBegins {
+            again: Some("…".to_owned()),
+        },
         Notice::TokenExpires { seconds: N },
         Notice::ReplicationReady,
         Notice::ReplicationLate,
@@ -152,6 +159,17 @@ fn in_code() -> BTreeSet<(&'static str, String)> {
     for error in field_errors() {
         let status = RequestError::Invalid(Invalid::Field("payload", error)).status();
         add("Broadcasting over HTTP", format!("{status} {error}"));
+    }
+    for error in [
+        RowsError::Unauthenticated,
+        RowsError::Address,
+        RowsError::NoTable,
+        RowsError::Unknown("X".to_owned()),
+        RowsError::Twice("X".to_owned()),
+        RowsError::Refused("…".to_owned()),
+        RowsError::Unavailable("…".to_owned()),
+    ] {
+        add("Reading rows over HTTP", format!("{} {error}", error.status()));
     }
     for notice in notices() {
         add("System messages", notice.to_string());

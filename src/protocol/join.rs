@@ -3,11 +3,13 @@
 //! Nothing in it is refused: what cannot be understood counts as not given, as clients of every age expect.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::Binding;
 use super::binding::separate_ids;
+use super::{Binding, Ref, Status, Version, reply};
+use crate::change::Since;
 
 /// What a client asks for when it joins a channel.
 #[derive(Clone, Debug, Default)]
@@ -97,8 +99,46 @@ impl JoinConfig {
         if self.legacy {
             return "{}".to_owned();
         }
-        let entries: Vec<_> = self.bindings.iter().map(Binding::echo).collect();
-        format!("{{\"postgres_changes\":[{}]}}", entries.join(","))
+        format!("{{\"postgres_changes\":[{}]}}", echoes(&self.bindings))
+    }
+}
+
+fn echoes(bindings: &[Binding]) -> String {
+    let entries: Vec<_> = bindings.iter().map(Binding::echo).collect();
+    entries.join(",")
+}
+
+/// The ok reply to a join that names the snapshot which the rows behind it are of.
+#[derive(Clone, Debug)]
+pub struct SnapshotReply {
+    /// Serialiser of the connection.
+    pub version: Version,
+    /// The refs of the join.
+    pub join_ref: Option<Ref>,
+    /// See `join_ref`.
+    pub reference: Option<Ref>,
+    /// Full topic.
+    pub topic: Arc<str>,
+    /// What the join asked for.
+    pub bindings: Arc<[Binding]>,
+}
+
+impl SnapshotReply {
+    /// The frame. Its `response` says from where on changes follow the rows.
+    pub fn frame(&self, since: &Since) -> String {
+        // The text of a place has nothing in it that JSON escapes.
+        let response = format!(
+            "{{\"postgres_changes\":[{}],\"snapshot\":{{\"cursor\":\"{since}\"}}}}",
+            echoes(&self.bindings)
+        );
+        reply(
+            self.version,
+            self.join_ref.as_ref(),
+            self.reference.as_ref(),
+            &self.topic,
+            Status::Ok,
+            &response,
+        )
     }
 }
 

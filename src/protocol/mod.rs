@@ -11,10 +11,12 @@ mod reference;
 mod server;
 mod shaping;
 
-pub use binding::{Binding, EventFilter, Select, Transitions};
+pub use binding::{Binding, EventFilter, Select, Snapshot, Transitions};
 pub use broadcast::{Broadcast, Content, Encoded};
 pub use client::{BroadcastPayload, ClientMessage, Malformed, Payload, decode_binary, decode_text};
-pub use join::{BroadcastConfig, JoinConfig, PresenceConfig, Wait, access_token, presence_call};
+pub use join::{
+    BroadcastConfig, JoinConfig, PresenceConfig, SnapshotReply, Wait, access_token, presence_call,
+};
 pub use reference::Ref;
 pub use server::{
     Status, SystemMessage, fan_out, phx_close, phx_error, push, push_json_string, reply, system,

@@ -149,6 +149,7 @@ async fn serve(
     let startup = Startup {
         catalog_pool: Pool::new(&connect, &settings::catalog_pool(&config))?,
         judge_pool: Pool::new(&connect, &settings::judge_pool(&config))?,
+        snapshot_pool: Pool::new(&connect, &settings::snapshot_pool(&config))?,
         connect,
         config,
         policies,

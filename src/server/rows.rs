@@ -7,9 +7,10 @@ use tokio::sync::watch;
 
 use crate::auth::Claims;
 use crate::change::{Cursor, StreamState};
-use crate::feed::{Feed, SubscribeError, SubscribeRequest, SubscriberId};
+use crate::feed::{self, Feed, SubscribeError, SubscribeRequest, Subscribed, SubscriberId};
 use crate::hub::Frame;
 use crate::policy::listing::Listing;
+use crate::protocol::Binding;
 use crate::transport::{Pending, RowFeed};
 
 /// A feed that may be still to come.
@@ -34,7 +35,7 @@ impl RowFeed for Rows {
         SubscriberId(self.next_id.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn subscribe(&self, request: SubscribeRequest) -> Pending<Result<(), SubscribeError>> {
+    fn subscribe(&self, request: SubscribeRequest) -> Pending<Result<Subscribed, SubscribeError>> {
         let feed = self.feed.clone();
         Box::pin(async move { arrival(feed).await?.subscribe(request).await })
     }
@@ -60,15 +61,23 @@ impl RowFeed for Rows {
         self.feed.borrow().as_ref()?.position()
     }
 
+    fn rows(&self, claims: Arc<Claims>, binding: Binding) -> Pending<Result<feed::Rows, SubscribeError>> {
+        let feed = self.feed.borrow().clone();
+        Box::pin(async move { feed.ok_or_else(waiting)?.rows(&claims, binding).await })
+    }
+
     fn policies(&self) -> Pending<Result<Listing, SubscribeError>> {
         let feed = self.feed.borrow().clone();
-        let waiting = || SubscribeError::Unavailable("the database is still being waited for".to_owned());
         Box::pin(async move { feed.ok_or_else(waiting)?.policies().await })
     }
 
     fn stream(&self) -> watch::Receiver<StreamState> {
         self.stream.clone()
     }
+}
+
+fn waiting() -> SubscribeError {
+    SubscribeError::Unavailable("the database is still being waited for".to_owned())
 }
 
 async fn arrival(mut feed: watch::Receiver<Option<Feed>>) -> Result<Feed, SubscribeError> {

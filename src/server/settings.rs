@@ -104,6 +104,26 @@ pub(super) fn watch_pool(config: &Config) -> PoolOptions {
     }
 }
 
+/// Connections for snapshots, which nobody else uses. A snapshot keeps VACUUM from what has been
+/// deleted since, so that Postgres ends it, too, when its time is up.
+pub(super) fn snapshot_pool(config: &Config) -> PoolOptions {
+    let snapshot = &config.snapshot;
+    let mut session = Session::new("rowcast_snapshot");
+    session.statement_timeout = Some(snapshot.timeout);
+    session.read_only = true;
+    let idle = snapshot.timeout.as_millis().to_string();
+    let settings = [("idle_in_transaction_session_timeout", idle)];
+    session
+        .settings
+        .extend(settings.map(|(name, value)| (name.to_owned(), value)));
+    PoolOptions {
+        // As many again for those who read slowly.
+        size: snapshot.parallel.saturating_mul(2),
+        wait: config.database.connect_timeout,
+        session,
+    }
+}
+
 /// How it ends.
 pub(super) fn stages(config: &Config) -> Times {
     Times {
@@ -193,6 +213,12 @@ pub(super) fn feed(config: &Config) -> feed::Settings {
         max_in_values: config.limits.in_list_values,
         policies_required: config.policy.required,
         in_memory: config.policy.in_memory,
+        snapshot: feed::SnapshotSettings {
+            parallel: config.snapshot.parallel,
+            timeout: config.snapshot.timeout,
+            rows: config.snapshot.rows,
+            record_bytes: config.limits.record_bytes,
+        },
         channel_recheck: config.policy.channel_recheck,
         window: history::Bounds {
             age: config.resume.window,

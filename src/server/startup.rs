@@ -25,6 +25,7 @@ pub(super) struct Startup {
     pub(super) connect: ConnectSettings,
     pub(super) catalog_pool: Pool,
     pub(super) judge_pool: Pool,
+    pub(super) snapshot_pool: Pool,
     pub(super) policies: PolicySet,
     pub(super) rooms: Rooms,
     pub(super) stream: watch::Sender<StreamState>,
@@ -141,6 +142,7 @@ impl Startup {
             engine,
             Outlets {
                 rooms: self.rooms.clone(),
+                snapshots: self.snapshot_pool.clone(),
                 stream: self.stream.clone(),
                 wal_budget: self.wal_budget.clone(),
             },

@@ -101,6 +101,8 @@ pub(super) struct Rows {
     /// Its events carry their cursor.
     pub(super) cursors: bool,
     pub(super) state: RowState,
+    /// Rows of a snapshot have been sent.
+    pub(super) begun: bool,
     /// What its rows come by; ended with the channel.
     pub(super) lane: Lane,
 }

@@ -230,6 +230,7 @@ impl Session {
                 Style::Modern
             },
             state: RowState::Pending { again: false },
+            begun: false,
             lane: Lane::new(&self.outbox),
         });
         let Some(channel) = self.channels.get_mut(topic) else {

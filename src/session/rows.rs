@@ -6,10 +6,12 @@ use std::time::Duration;
 use super::channel::{Channel, RowState, Rows, Stage};
 use super::{Effect, Now, Session};
 use crate::change::{Since, StreamState};
-use crate::feed::{SubscribeError, SubscribeRequest, Subscriber, SubscriberId};
+use crate::feed::{
+    Sending, SnapshotStep, SubscribeError, SubscribeRequest, Subscribed, Subscriber, SubscriberId,
+};
 use crate::hub::Frame;
 use crate::protocol::errors::{JoinError, Notice};
-use crate::protocol::{self, SystemMessage, Version};
+use crate::protocol::{self, Snapshot, SnapshotReply, SystemMessage, Version};
 use crate::topic;
 
 /// How often a subscription that could not be served is tried while the client waits for it.
@@ -18,6 +20,11 @@ const RETRY_WHILE_WAITED_FOR: Duration = Duration::from_millis(500);
 impl Session {
     /// Asks the feed for a channel's rows, under the id and claims it has now.
     pub(super) fn subscribe(&self, topic: &Arc<str>) -> Option<Effect> {
+        self.subscription(topic, None)
+    }
+
+    /// As [`Session::subscribe`]; or, with a snapshot whose rows are being sent, for what follows them.
+    fn subscription(&self, topic: &Arc<str>, sending: Option<Sending>) -> Option<Effect> {
         let channel = self.channels.get(topic)?;
         let rows = channel.rows.as_ref()?;
         let reply = match &channel.stage {
@@ -27,7 +34,21 @@ impl Session {
         let asked = rows.since.as_deref().filter(|text| !text.is_empty());
         let since = asked.map(str::parse::<Since>);
         let mut on_live = vec![notice_frame(self.version, topic, channel, &Notice::Subscribed)];
-        if let Some(Err(error)) = &since {
+        let snapshot = match (sending, &since) {
+            (Some(sending), _) => Some(SnapshotStep::Finish(sending)),
+            (None, None | Some(Err(_))) if rows.wants_snapshot() => Some(SnapshotStep::Take {
+                reply: SnapshotReply {
+                    version: self.version,
+                    join_ref: channel.join_ref.clone(),
+                    reference: channel.reference.clone(),
+                    topic: Arc::clone(topic),
+                    bindings: Arc::clone(&rows.bindings),
+                },
+                again: rows.begun || since.is_some(),
+            }),
+            _ => None,
+        };
+        if let (Some(Err(error)), None) = (&since, &snapshot) {
             let notice = Notice::Resync(error.to_string());
             on_live.insert(0, notice_frame(self.version, topic, channel, &notice));
         }
@@ -43,6 +64,7 @@ impl Session {
             claims: Arc::clone(channel.claims.as_ref()?),
             bindings: Arc::clone(&rows.bindings),
             since: since.and_then(Result::ok),
+            snapshot,
             reply,
             on_live,
         })))
@@ -61,7 +83,7 @@ impl Session {
     pub fn subscribed(
         &mut self,
         id: SubscriberId,
-        outcome: Result<(), SubscribeError>,
+        outcome: Result<Subscribed, SubscribeError>,
         now: Now,
     ) -> Vec<Effect> {
         if outcome.is_ok()
@@ -70,7 +92,20 @@ impl Session {
             // The feed has sent the reply; this takes note of it.
             self.answer(&topic);
         }
-        self.settled(id, outcome, now)
+        match outcome {
+            Ok(Subscribed::Sending(sending)) => self.rows_begin(id, sending).into_iter().collect(),
+            Ok(Subscribed::Live) => self.settled(id, Ok(()), now),
+            Err(error) => self.settled(id, Err(error), now),
+        }
+    }
+
+    /// The rows of a snapshot are being sent. What changes behind them is judged by the claims that are in force by now.
+    fn rows_begin(&mut self, id: SubscriberId, sending: Sending) -> Option<Effect> {
+        let topic = self.topic_of(id)?;
+        let rows = self.channels.get_mut(&topic)?.rows.as_mut()?;
+        rows.begun = true;
+        rows.state = RowState::Pending { again: false };
+        self.subscription(&topic, Some(sending))
     }
 
     /// [`Effect::ReplaceClaims`] has an outcome.
@@ -131,10 +166,10 @@ impl Session {
                 self.notify(topic, &Notice::SubscriptionFailed(text));
                 self.set_state(topic, RowState::Refused);
             }
-            SubscribeError::Unavailable(_) if waits => {
+            SubscribeError::Unavailable(_) | SubscribeError::Behind(_) if waits => {
                 self.set_state(topic, RowState::Retry(now.instant + RETRY_WHILE_WAITED_FOR));
             }
-            SubscribeError::Unavailable(text) => {
+            SubscribeError::Unavailable(text) | SubscribeError::Behind(text) => {
                 self.answer(topic);
                 self.notify(topic, &Notice::SubscriptionFailed(text));
                 let pause = self.retry_pause(topic);
@@ -234,6 +269,14 @@ impl Session {
         let has_id = |channel: &Channel| channel.rows.as_ref().is_some_and(|rows| rows.id == id);
         let found = self.channels.iter().find(|(_, channel)| has_id(channel));
         found.map(|(topic, _)| Arc::clone(topic))
+    }
+}
+
+impl Rows {
+    fn wants_snapshot(&self) -> bool {
+        self.bindings
+            .iter()
+            .any(|binding| binding.snapshot == Snapshot::On)
     }
 }
 

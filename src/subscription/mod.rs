@@ -37,6 +37,14 @@ pub enum Refusal {
     /// `conflate` is neither true nor false.
     #[error("Error parsing `conflate` params: expected true or false")]
     Conflate,
+    /// `snapshot` is neither true nor false.
+    #[error("Error parsing `snapshot` params: expected true or false")]
+    Snapshot,
+    /// `snapshot` with a wildcard.
+    #[error(
+        "Snapshots are not supported for wildcard subscriptions. Provide an explicit schema and table name."
+    )]
+    SnapshotWildcard,
     /// `select` with a wildcard.
     #[error(
         "Column selection is not supported for wildcard subscriptions. Provide an explicit schema and table name."

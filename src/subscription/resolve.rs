@@ -4,7 +4,7 @@ use super::{Filter, RawCondition, Refusal, parse_filter};
 use crate::change::TableName;
 use crate::postgres::catalog::{Access, Catalog, Column, ReplicaIdentity, RoleAccess, Table};
 use crate::postgres::quote_table;
-use crate::protocol::{Binding, EventFilter, Select, Shaping, Transitions};
+use crate::protocol::{Binding, EventFilter, Select, Shaping, Snapshot, Transitions};
 
 /// A binding, settled on the tables it means today.
 #[derive(Clone, Debug)]
@@ -57,6 +57,7 @@ pub fn resolve(
             has_policies(binding, table, access)?;
             let columns = columns(binding, table, access)?;
             comparable(binding, &meant.conditions, table, access)?;
+            readable_first(binding, table, &columns)?;
             Ok(Target {
                 table: table.oid,
                 filter: Arc::clone(filter),
@@ -88,6 +89,9 @@ pub(super) fn meant<'a>(binding: &Binding, catalog: &'a Catalog) -> Result<Meant
         Shaping::InvalidConflate => return Err(Refusal::Conflate),
         Shaping::On(_) | Shaping::Off => {}
     }
+    if binding.snapshot == Snapshot::Invalid {
+        return Err(Refusal::Snapshot);
+    }
     let (schema, table) = match (binding.schema.as_deref(), binding.table.as_deref()) {
         (None, None) => return Err(Refusal::NoParams(binding.source.clone())),
         (Some(schema), None) => (schema, "*"),
@@ -97,6 +101,9 @@ pub(super) fn meant<'a>(binding: &Binding, catalog: &'a Catalog) -> Result<Meant
     let wildcard = schema == "*" || table == "*";
     if wildcard && matches!(binding.select, Select::Columns(_)) {
         return Err(Refusal::SelectWildcard);
+    }
+    if wildcard && binding.snapshot == Snapshot::On {
+        return Err(Refusal::SnapshotWildcard);
     }
     if !conditions.is_empty() && (binding.schema.is_none() || binding.table.is_none()) {
         return Err(exception(
@@ -205,6 +212,28 @@ fn comparable(
             ),
         )),
     }
+}
+
+/// The rows of a snapshot are INSERTs that clients keep by their keys.
+fn readable_first(binding: &Binding, table: &Table, columns: &[bool]) -> Result<(), Refusal> {
+    if binding.snapshot != Snapshot::On {
+        return Ok(());
+    }
+    let wrong = |text: String| Err(exception(binding, text));
+    if matches!(binding.event, EventFilter::Update | EventFilter::Delete) {
+        return wrong("a snapshot consists of INSERT events, which were not asked for".to_owned());
+    }
+    if table.primary_key.is_empty() {
+        return wrong(format!("a snapshot of table {} needs a primary key", table.name));
+    }
+    let sent = |i: &usize| columns.get(*i) == Some(&true);
+    if !table.primary_key.iter().all(sent) {
+        return wrong(format!(
+            "permission denied for the primary key of table {}",
+            table.name
+        ));
+    }
+    Ok(())
 }
 
 pub(super) fn readable_column(table: &Table, access: Option<&Access>, name: &str) -> Option<usize> {

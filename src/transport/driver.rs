@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{Pending, Server};
 use crate::auth::{Claims, TokenError};
 use crate::change::StreamState;
-use crate::feed::{AuthorityError, SubscribeError, SubscriberId};
+use crate::feed::{AuthorityError, SubscribeError, Subscribed, SubscriberId};
 use crate::hub::Outbox;
 use crate::messages::{MessagesError, Stored};
 use crate::policy::Rights;
@@ -47,7 +47,7 @@ pub(super) struct Driver {
 /// An effect has come to its end.
 pub(super) enum Outcome {
     Verified(Ticket, Result<Arc<Claims>, TokenError>),
-    Subscribed(SubscriberId, Result<(), SubscribeError>),
+    Subscribed(SubscriberId, Result<Subscribed, SubscribeError>),
     ClaimsReplaced(SubscriberId, Result<(), SubscribeError>),
     Judged(Ticket, Result<Rights, AuthorityError>),
     RightsChanged(SubscriberId, Rights),

@@ -263,6 +263,7 @@ fn routes(server: Arc<Server>) -> Router {
             .route_layer(from_fn_with_state(Arc::clone(&server), rest::rated));
         router = router
             .merge(rated)
+            .route(&format!("{api}/rows"), get(rest::rows))
             .route(&format!("{api}/policies"), get(admin::policies))
             .route(&format!("{api}/tenants/{{id}}/health"), get(admin::tenant_health));
     }

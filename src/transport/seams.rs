@@ -9,11 +9,12 @@ use uuid::Uuid;
 
 use crate::auth::{Claims, TokenError, Verifier};
 use crate::change::{Cursor, StreamState};
-use crate::feed::{AuthorityError, Seeker, SubscribeError, SubscribeRequest, SubscriberId};
+use crate::feed::{AuthorityError, Rows, Seeker, SubscribeError, SubscribeRequest, Subscribed, SubscriberId};
 use crate::hub::Frame;
 use crate::messages::{MessagesError, Persist, Stored};
 use crate::policy::Rights;
 use crate::policy::listing::Listing;
+use crate::protocol::Binding;
 use crate::session::Place;
 
 /// An outcome that is still to come.
@@ -31,7 +32,7 @@ pub trait RowFeed: Send + Sync + 'static {
     fn next_id(&self) -> SubscriberId;
 
     /// See [`Feed::subscribe`](crate::feed::Feed::subscribe). Dropping the future is followed by [`RowFeed::unsubscribe`].
-    fn subscribe(&self, request: SubscribeRequest) -> Pending<Result<(), SubscribeError>>;
+    fn subscribe(&self, request: SubscribeRequest) -> Pending<Result<Subscribed, SubscribeError>>;
 
     /// See [`Feed::replace_claims`](crate::feed::Feed::replace_claims).
     fn replace_claims(
@@ -46,6 +47,9 @@ pub trait RowFeed: Send + Sync + 'static {
 
     /// See [`Feed::position`](crate::feed::Feed::position).
     fn position(&self) -> Option<Cursor>;
+
+    /// See [`Feed::rows`](crate::feed::Feed::rows).
+    fn rows(&self, claims: Arc<Claims>, binding: Binding) -> Pending<Result<Rows, SubscribeError>>;
 
     /// See [`Feed::policies`](crate::feed::Feed::policies).
     fn policies(&self) -> Pending<Result<Listing, SubscribeError>>;

@@ -285,6 +285,17 @@ impl Client {
         &self.pending
     }
 
+    /// Takes out what was received of this event and not looked for.
+    pub fn take(&mut self, event: &str) -> Vec<Message> {
+        self.pending.extract_if(.., |m| m.event == event).collect()
+    }
+
+    /// Takes out the `data` of all row changes received so far and not looked for.
+    pub fn rows_before_now(&mut self) -> Vec<Value> {
+        let changes = self.take("postgres_changes").into_iter();
+        changes.map(|mut change| change.payload["data"].take()).collect()
+    }
+
     /// Drops what was received of this event and not looked for.
     pub fn forget(&mut self, event: &str) {
         self.pending.retain(|message| message.event != event);

@@ -113,6 +113,7 @@ impl Rig {
             catalog_refresh: Duration::from_secs(3600),
             policies_required: false,
             in_memory: true,
+            snapshot: crate::feed::SnapshotSettings::default(),
             channel_recheck: with.recheck,
             window: crate::history::Bounds {
                 age: Duration::from_secs(60),
@@ -143,6 +144,7 @@ impl Rig {
                     Arc::clone(&metrics),
                     &shutdown,
                 ),
+                snapshots: pool(1),
                 stream: states,
                 wal_budget: watch::channel(u64::MAX).1,
             },

@@ -54,6 +54,7 @@ impl Pump {
                 let Add {
                     target,
                     since,
+                    comes,
                     reply,
                     on_live,
                     answer,
@@ -63,6 +64,7 @@ impl Pump {
                     id,
                     target,
                     since,
+                    comes,
                     reply,
                     on_live,
                     answer,

@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::{Answer, Pump, push, respond};
+use super::{Answer, Comes, Pump, push, respond};
 use crate::change::{Epoch, Lsn, Position, Since, Transaction};
+use crate::feed::SubscribeError;
 use crate::feed::notice;
 use crate::feed::roster::{Entry, Roster};
 use crate::history::Gap;
@@ -27,12 +28,13 @@ pub(super) struct Comer {
     reached: Position,
     /// Why it does not get everything, if it does not.
     gap: Option<Gap>,
+    comes: Comes,
     on_live: Vec<Frame>,
     answer: Answer,
 }
 
 impl Comer {
-    pub(super) fn new(since: Since, on_live: Vec<Frame>, answer: Answer) -> Self {
+    pub(super) fn new((since, comes): (Since, Comes), on_live: Vec<Frame>, answer: Answer) -> Self {
         let reached = match since.seen {
             // It may be missing what was committed before.
             Some(_) => Position::default(),
@@ -42,6 +44,7 @@ impl Comer {
             since,
             reached,
             gap: None,
+            comes,
             on_live,
             answer,
         }
@@ -258,18 +261,34 @@ impl Pump {
         }
         for (id, comer) in std::mem::take(&mut self.resuming.pass) {
             self.roster.dismiss(id);
-            self.roster.set_live(id);
             let Comer {
-                gap, on_live, answer, ..
+                gap,
+                comes,
+                on_live,
+                answer,
+                ..
             } = comer;
+            if let Some(gap) = gap.as_ref().filter(|_| comes != Comes::Back) {
+                self.refuse(id, gap, answer);
+                continue;
+            }
+            self.roster.set_live(id);
             if let Some(entry) = self.roster.get(id) {
                 // What it missed is in front of what says so.
                 entry.shapers.flush();
-                self.tell_outcome(entry, gap);
+                if comes != Comes::FromSnapshot {
+                    self.tell_outcome(entry, gap);
+                }
                 push(entry, on_live);
             }
             respond(answer, Ok(()));
         }
+    }
+
+    /// Leaves it to the feed to have rows read for somebody.
+    pub(super) fn refuse(&mut self, id: SubscriberId, gap: &Gap, answer: Answer) {
+        self.roster.remove(id);
+        respond(answer, Err(SubscribeError::Behind(gap.to_string())));
     }
 
     /// Tells somebody who came back whether it has missed anything.

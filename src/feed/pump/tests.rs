@@ -40,6 +40,7 @@ async fn pump() -> (Pump, Connection) {
         catalog_refresh: Duration::from_secs(3600),
         policies_required: false,
         in_memory: true,
+        snapshot: crate::feed::SnapshotSettings::default(),
         channel_recheck: Duration::ZERO,
         window: crate::history::Bounds {
             age: Duration::from_secs(60),
@@ -122,6 +123,7 @@ async fn checked(pump: &Pump) -> (Box<Add>, oneshot::Receiver<Result<(), Subscri
         select: Select::All,
         transitions: Transitions::Off,
         shaping: Shaping::Off,
+        snapshot: crate::protocol::Snapshot::Off,
         source: String::new(),
     };
     let filter = keeper
@@ -148,6 +150,7 @@ async fn checked(pump: &Pump) -> (Box<Add>, oneshot::Receiver<Result<(), Subscri
         snapshot,
         prefetched: Vec::new(),
         target: Lsn(0),
+        comes: Comes::Back,
         since: None,
         reply: None,
         on_live: Vec::new(),

@@ -55,6 +55,57 @@ pub enum RequestError {
     Invalid(Invalid),
 }
 
+/// Why a request for rows was refused. `Display` is the text in the body.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RowsError {
+    /// No token, or one that was not accepted. Which it was goes to the log.
+    #[error("Unauthorized")]
+    Unauthenticated,
+    /// The query cannot be decoded.
+    #[error("The path or the query cannot be read")]
+    Address,
+    /// No `table`.
+    #[error("A table is required")]
+    NoTable,
+    /// A parameter that means nothing.
+    #[error("Unknown parameter: {0}")]
+    Unknown(String),
+    /// A parameter that was given twice.
+    #[error("Parameter given more than once: {0}")]
+    Twice(String),
+    /// The parameters are wrong or not allowed; the text is the feed's.
+    #[error("{0}")]
+    Refused(String),
+    /// The rows cannot be read now; the text is the feed's.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl RowsError {
+    /// HTTP status.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Unauthenticated => 401,
+            Self::Unavailable(_) => 503,
+            _ => 400,
+        }
+    }
+
+    /// Label for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "unauthenticated",
+            Self::Unavailable(_) => "database",
+            _ => "invalid",
+        }
+    }
+
+    /// The body: `{"message": "<text>"}`.
+    pub fn json(&self) -> String {
+        object("message", &self.to_string())
+    }
+}
+
 /// What is wrong with what was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invalid {

@@ -85,7 +85,7 @@ mod tests {
             start_options(&tables),
             "(\"format-version\" '2', \"include-transaction\" '1', \"include-lsn\" '1', \
              \"include-timestamp\" '1', \"include-type-oids\" '1', \"include-xids\" '1', \
-             \"include-types\" '0', \"add-tables\" 'a.b,public.it\\''s', \"add-msg-prefixes\" 'rowcast')"
+             \"include-types\" '0', \"add-tables\" 'a.b,public.it\\''s', \"add-msg-prefixes\" 'rowcast,rowcast.heartbeat')"
         );
     }
 

@@ -5,6 +5,7 @@ mod messages;
 mod private;
 mod random;
 mod rows;
+mod snapshots;
 mod tokens;
 
 use std::sync::Arc;
@@ -16,8 +17,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::auth::TokenError;
+use crate::feed::{Sending, SnapshotStep, Subscribed};
 use crate::hub::{Bounds, Drained};
-use crate::protocol::{decode_binary, decode_text};
+use crate::protocol::{SnapshotReply, decode_binary, decode_text};
 use crate::shutdown::Shutdown;
 
 /// `exp` of the claims that tests use, and the time they start at.
@@ -185,9 +187,19 @@ impl Client {
         }
     }
 
+    /// What the feed does when it has taken a snapshot.
+    fn feed_takes(&self, request: &SubscribeRequest, reply: &SnapshotReply) {
+        if let Some(held) = &request.reply {
+            let since = "1-2~3:3:".parse().unwrap();
+            held.replace(Frame::Text(reply.frame(&since).into()));
+            held.send(request.subscriber.outbox.outbox());
+        }
+    }
+
     fn go_live(&mut self, request: &SubscribeRequest) -> Vec<Effect> {
         self.feed_sends(request);
-        self.session.subscribed(request.subscriber.id, Ok(()), self.now)
+        self.session
+            .subscribed(request.subscriber.id, Ok(Subscribed::Live), self.now)
     }
 
     fn pass(&mut self, time: Duration) -> Vec<Effect> {

@@ -45,10 +45,11 @@ const EVENTS: [&str; 7] = [
     "heartbeat",
 ];
 
-fn payloads() -> [Value; 9] {
+fn payloads() -> [Value; 10] {
     [
         json!({"config": {}}),
         json!({"config": one_binding()}),
+        json!({"config": {"postgres_changes": [{"table": "t", "snapshot": true}]}}),
         json!({"config": {"postgres_changes": [{"table": "t"}], "postgres_changes_options": {"wait": true, "timeout": 900}}}),
         json!({"access_token": "other"}),
         json!({"config": {"private": true}}),
@@ -62,7 +63,7 @@ fn payloads() -> [Value; 9] {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..TOPICS.len(), 0..EVENTS.len(), 0..9usize, any::<bool>())
+        4 => (0..TOPICS.len(), 0..EVENTS.len(), 0..10usize, any::<bool>())
             .prop_map(|(topic, event, payload, stale)| Step::Client { topic, event, payload, stale }),
         4 => (any::<usize>(), 0..4usize).prop_map(|(which, outcome)| Step::Finish { which, outcome }),
         1 => any::<usize>().prop_map(|which| Step::FeedSends { which }),
@@ -155,12 +156,20 @@ impl World {
                 client.session.verified(ticket, verdict, client.now)
             }
             Effect::Subscribe(request) => {
-                if result.is_ok() {
-                    client.feed_sends(&request);
-                }
+                let outcome = match (&request.snapshot, result) {
+                    (_, Err(error)) => Err(error),
+                    (Some(SnapshotStep::Take { reply, .. }), Ok(())) => {
+                        client.feed_takes(&request, reply);
+                        Ok(Subscribed::Sending(Sending::nothing()))
+                    }
+                    (_, Ok(())) => {
+                        client.feed_sends(&request);
+                        Ok(Subscribed::Live)
+                    }
+                };
                 client
                     .session
-                    .subscribed(request.subscriber.id, result, client.now)
+                    .subscribed(request.subscriber.id, outcome, client.now)
             }
             Effect::Judge { ticket, wanted, .. } => {
                 let rights = match outcome {

@@ -143,7 +143,7 @@ fn a_subscription_that_goes_live_as_time_runs_out_counts() {
     assert!(client.pass(2 * SECOND).is_empty());
     client
         .session
-        .subscribed(request.subscriber.id, Ok(()), client.now);
+        .subscribed(request.subscriber.id, Ok(Subscribed::Live), client.now);
     let frames = client.frames();
     assert_eq!((frames.len(), &frames[0][4]["status"]), (2, &json!("ok")));
     assert_eq!(client.metrics.channels.get(), 1);
@@ -172,7 +172,7 @@ fn leaving_and_rejoining_while_pending_silence_the_first_reply() {
     assert_eq!(
         client
             .session
-            .subscribed(second.subscriber.id, Ok(()), client.now)
+            .subscribed(second.subscriber.id, Ok(Subscribed::Live), client.now)
             .len(),
         0
     );

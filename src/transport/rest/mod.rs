@@ -1,15 +1,18 @@
-//! Broadcasts over HTTP, for senders that have no channel: a batch of messages, or a single one.
+//! Broadcasts over HTTP, for senders that have no channel: a batch of messages, or a single one. And the rows of a table, for
+//! readers that have none.
 //!
-//! Both go the same way: the server's rate (`rated`), the token, the body, what it says, the right to write to private
+//! Broadcasts go the same way: the server's rate (`rated`), the token, the body, what it says, the right to write to private
 //! topics, and then the rooms.
 
 mod batch;
 mod names;
 mod publish;
 mod rated;
+mod rows;
 mod single;
 
 pub(super) use rated::{HEADERS as RATE_HEADERS, rated};
+pub(super) use rows::rows;
 
 use std::sync::Arc;
 

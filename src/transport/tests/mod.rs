@@ -21,11 +21,12 @@ use uuid::Uuid;
 use super::*;
 use crate::auth::{Claims, TokenError};
 use crate::change::StreamState;
-use crate::feed::{AuthorityError, Seeker, SubscribeError, SubscribeRequest, SubscriberId};
+use crate::feed::{AuthorityError, Rows, Seeker, SubscribeError, SubscribeRequest, Subscribed, SubscriberId};
 use crate::hub::Frame;
 use crate::messages::{MessagesError, Persist, Stored};
 use crate::policy::Rights;
 use crate::policy::listing::Listing;
+use crate::protocol::Binding;
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -76,7 +77,7 @@ impl RowFeed for FakeFeed {
         SubscriberId(self.ids.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn subscribe(&self, request: SubscribeRequest) -> Pending<Result<(), SubscribeError>> {
+    fn subscribe(&self, request: SubscribeRequest) -> Pending<Result<Subscribed, SubscribeError>> {
         if let Some(reply) = &request.reply {
             reply.send(request.subscriber.outbox.outbox());
         }
@@ -84,7 +85,7 @@ impl RowFeed for FakeFeed {
             let _ = request.subscriber.outbox.push(frame.clone());
         }
         let _ = self.requests.send(request);
-        Box::pin(std::future::ready(Ok(())))
+        Box::pin(std::future::ready(Ok(Subscribed::Live)))
     }
 
     fn replace_claims(
@@ -98,6 +99,11 @@ impl RowFeed for FakeFeed {
 
     fn unsubscribe(&self, id: SubscriberId) {
         let _ = self.given_back.send(id);
+    }
+
+    fn rows(&self, _: Arc<Claims>, _: Binding) -> Pending<Result<Rows, SubscribeError>> {
+        let text = "no rows here".to_owned();
+        Box::pin(std::future::ready(Err(SubscribeError::Unavailable(text))))
     }
 
     fn policies(&self) -> Pending<Result<Listing, SubscribeError>> {

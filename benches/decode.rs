@@ -176,6 +176,7 @@ async fn rowcast(cluster: &PrivateCluster, database: &Connection, plugin: &str, 
         },
         application_name: "rowcast bench".to_owned(),
         peer_timeout: Duration::from_secs(60),
+        logical_broadcasts: false,
     };
     let tables = BTreeSet::from([TableName::new("public", "items")]);
     let (_tables, wanted) = watch::channel(Arc::new(tables));

@@ -140,8 +140,11 @@ metrics! {
     present: Gauge = "rowcast_present", Gauge::default();
     /// Changes of presence put into outboxes, once for each member of a room.
     presence_diffs: Counter = "rowcast_presence_diffs_total", Counter::default();
-    /// Broadcasts read from the replication stream (rows of realtime.messages).
+    /// Broadcasts read from the replication stream (rows of realtime.messages, and logical messages).
     database_broadcasts: Counter = "rowcast_database_broadcasts_total", Counter::default();
+    /// Logical messages that were to be broadcasts (replication.logical_broadcasts) and could not be: of another shape, too long,
+    /// or not transactional.
+    logical_malformed: Counter = "rowcast_logical_broadcasts_malformed_total", Counter::default();
     /// Partitions of realtime.messages that could not be made or dropped when they should have been.
     partition_failures: Counter = "rowcast_messages_partition_failures_total", Counter::default();
     /// Answers of clients with a session id to the question how far they have come.

@@ -19,6 +19,7 @@ mod clients;
 mod demo;
 mod dev;
 mod filters;
+mod forms;
 mod limits;
 mod longpoll;
 mod membership;

@@ -133,6 +133,8 @@ pub enum Event {
     Change(Change),
     /// A logical message (`pg_logical_emit_message`), transactional ones in their place within the transaction.
     Message {
+        /// Position of its WAL record.
+        lsn: Lsn,
         /// The prefix its sender gave it.
         prefix: String,
         /// Its content as text.

@@ -6,6 +6,7 @@ use super::keeper::Snapshot;
 use super::payload::{Old, Problem};
 use super::roster::Roster;
 use super::shadow::Sampler;
+use super::truncate::Truncated;
 use super::{Settings, UnjudgedDeletes};
 use crate::change::{Action, Change, Row, Transaction, Value};
 use crate::expression::RowView;
@@ -25,12 +26,14 @@ pub(super) struct Work<'a> {
 /// Members for whom the same verdict decides.
 pub(super) struct Group<'a> {
     pub(super) members: Vec<&'a Member>,
-    show: Show,
+    pub(super) show: Show,
 }
 
-enum Show {
+pub(super) enum Show {
     /// Nothing to ask: they get this instead of a row.
     Problem(Problem),
+    /// That the table was emptied.
+    Truncated,
     /// The row, if it may be shown.
     Row { verdict: Judgement, old: OldRow },
     /// As `Row`, and told as what it is for them if the old row could not be seen, or the new one cannot.
@@ -41,14 +44,14 @@ enum Show {
     },
 }
 
-enum Judgement {
+pub(super) enum Judgement {
     Known(Verdict),
     /// By the verdict at this index.
     Asked(usize),
 }
 
 #[derive(Clone, Copy)]
-enum OldRow {
+pub(super) enum OldRow {
     /// This much of it.
     Fixed(Old),
     /// All of it if the verdict at this index allows it, otherwise what the new row shows anyway.
@@ -63,6 +66,8 @@ pub(super) enum Outcome {
     Entered,
     /// The key of the old row: they can no longer see it.
     Left,
+    /// That the table was emptied.
+    Truncated,
     Problem(Problem),
 }
 
@@ -72,7 +77,7 @@ impl Outcome {
         match self {
             Self::Entered => Action::Insert,
             Self::Left => Action::Delete,
-            Self::Row(_) | Self::Problem(_) => action,
+            Self::Row(_) | Self::Truncated | Self::Problem(_) => action,
         }
     }
 }
@@ -82,6 +87,7 @@ impl Group<'_> {
     pub(super) fn outcome(&self, verdicts: &[Verdict]) -> Option<Outcome> {
         match &self.show {
             Show::Problem(problem) => Some(Outcome::Problem(*problem)),
+            Show::Truncated => Some(Outcome::Truncated),
             Show::Row { verdict, old } => row(verdict.of(verdicts)?, *old, verdicts),
             Show::Transition { new, before, old } => {
                 let saw = before.of(verdicts) == Some(&Verdict::Allow);
@@ -137,6 +143,8 @@ pub(super) struct Assessor<'a> {
     /// Verdicts that needed no question, for the count.
     pub(super) known: Vec<Verdict>,
     pub(super) works: Vec<Work<'a>>,
+    /// The tables that the last TRUNCATE emptied.
+    pub(super) truncated: Truncated<'a>,
 }
 
 /// Rows nobody restricts: what is left to ask is the filter.
@@ -160,9 +168,17 @@ struct Case<'v, 'a> {
 impl<'a> Assessor<'a> {
     /// Adds a change, with the questions it raises.
     pub(super) fn add(&mut self, change: &'a Change, transaction: &'a Transaction) {
-        let Some(table) = self.snapshot.catalog.tables.get(&change.table) else {
+        let tables = self.snapshot.concerned(&change.table);
+        if change.action == Action::Truncate {
+            self.truncate(change, transaction, tables);
             return;
-        };
+        }
+        for table in tables {
+            self.row(change, transaction, table);
+        }
+    }
+
+    fn row(&mut self, change: &'a Change, transaction: &'a Transaction, table: &'a Arc<Table>) {
         let Some(subscriptions) = self.index.table(table.oid) else {
             return;
         };
@@ -391,12 +407,12 @@ impl<'a> Assessor<'a> {
     }
 }
 
-fn published(table: &Table, action: Action) -> bool {
+pub(super) fn published(table: &Table, action: Action) -> bool {
     match action {
         Action::Insert => table.published.insert,
         Action::Update => table.published.update,
         Action::Delete => table.published.delete,
-        Action::Truncate => false,
+        Action::Truncate => table.published.truncate,
     }
 }
 

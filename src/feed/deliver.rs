@@ -188,6 +188,7 @@ impl Frames<'_> {
                 Outcome::Row(old) => self.payload.data(columns, *old),
                 Outcome::Entered => self.payload.entered(columns),
                 Outcome::Left => self.payload.left(columns),
+                Outcome::Truncated => self.payload.truncated(),
                 Outcome::Problem(problem) => self.payload.problem(*problem),
             }
             .into(),

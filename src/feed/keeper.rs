@@ -41,6 +41,9 @@ pub(super) struct Snapshot {
     /// Of these, what the stream does not carry. Nobody can subscribe to them, and what policies read in them is asked of
     /// Postgres.
     pub(super) missing: Arc<BTreeSet<TableName>>,
+    /// Published tables by the names that their rows have in the stream: a table's own, those of a partition also those
+    /// of the published tables above it.
+    pub(super) routes: Arc<HashMap<TableName, Vec<Arc<Table>>>>,
     /// The tables that broadcasts are stored in: the partitions of `realtime.messages`.
     pub(super) messages: Arc<HashSet<TableName>>,
 }
@@ -73,10 +76,12 @@ impl Snapshot {
             .collect();
         let watched = Watched::new(&catalog, &missing);
         let messages = stored_messages(&catalog);
+        let routes = routes(&catalog, &by_oid);
         Self {
             streamed: Arc::new(streamed),
             missing,
             messages: Arc::new(messages),
+            routes: Arc::new(routes),
             watched: Arc::new(watched),
             rules: Arc::new(Rules::new(in_memory)),
             catalog: Arc::new(catalog),
@@ -90,12 +95,40 @@ impl Snapshot {
     pub(super) fn table(&self, oid: u32) -> Option<&Arc<Table>> {
         self.by_oid.get(&oid)
     }
+
+    /// The tables whose subscribers a change concerns that has this name in the stream.
+    pub(super) fn concerned(&self, name: &TableName) -> &[Arc<Table>] {
+        self.routes.get(name).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn routes(catalog: &Catalog, by_oid: &HashMap<u32, Arc<Table>>) -> HashMap<TableName, Vec<Arc<Table>>> {
+    let mut routes: HashMap<TableName, Vec<Arc<Table>>> = HashMap::new();
+    for table in catalog.tables.values() {
+        let tables = routes.entry(table.name.clone()).or_default();
+        tables.push(Arc::clone(table));
+        tables.extend(table.ancestors.iter().filter_map(|oid| by_oid.get(oid).cloned()));
+    }
+    // A publication by the root does not name the partitions.
+    for root in catalog.tables.values().filter(|table| table.partitioned) {
+        for name in root
+            .stored_in
+            .iter()
+            .filter(|name| !catalog.tables.contains_key(name))
+        {
+            routes.entry(name.clone()).or_default().push(Arc::clone(root));
+        }
+    }
+    routes
 }
 
 /// What is to be streamed for this catalog.
 fn streamed(catalog: &Catalog) -> BTreeSet<TableName> {
     let watched = Watched::new(catalog, &BTreeSet::new());
-    let published = catalog.tables.keys().chain(watched.names()).cloned();
+    let tables = catalog.tables.values();
+    let by_oid = tables.map(|table| (table.oid, Arc::clone(table))).collect();
+    let routes = routes(catalog, &by_oid);
+    let published = routes.keys().chain(watched.names()).cloned();
     published.chain(stored_messages(catalog)).collect()
 }
 

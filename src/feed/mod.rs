@@ -19,6 +19,8 @@ mod shaper;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod truncate;
+mod unpublished;
 mod watched;
 
 use std::sync::Arc;
@@ -144,6 +146,8 @@ pub struct Settings {
     pub max_record_bytes: usize,
     /// A row of `realtime.messages` with a longer payload is not sent. Bytes.
     pub max_broadcast_bytes: usize,
+    /// Logical messages with the prefix `rowcast.broadcast` are broadcasts.
+    pub logical_broadcasts: bool,
     /// How many values an `in` list may have.
     pub max_in_values: usize,
     /// What becomes of a DELETE under row-level security whose old row does not carry what the policies read.
@@ -448,11 +452,33 @@ impl Feed {
             // The table may have been published a moment ago: look again before saying no.
             Err(SubscribeError::Refused(_)) if self.keeper.refresh_since(asked).await => {
                 snapshot = self.role(claims).await?;
-                let bindings = self.bind(&snapshot, claims, bindings).await?;
-                Ok((snapshot, bindings))
+                match self.bind(&snapshot, claims, bindings).await {
+                    Err(SubscribeError::Refused(why)) => {
+                        Err(self.refused(why, claims, bindings, &snapshot).await)
+                    }
+                    other => other.map(|bindings| (snapshot, bindings)),
+                }
             }
             other => other.map(|bindings| (snapshot, bindings)),
         }
+    }
+
+    /// A refusal, in better words if there are any.
+    async fn refused(
+        &self,
+        why: String,
+        claims: &Claims,
+        bindings: &[Binding],
+        snapshot: &Snapshot,
+    ) -> SubscribeError {
+        let role = &claims.role;
+        if let (Some(access), Ok(client)) = (snapshot.roles.get(role), self.keeper.client().await)
+            && let Some(refusal) =
+                unpublished::explain(&client, bindings, &snapshot.catalog, (role, access)).await
+        {
+            return SubscribeError::Refused(refusal.to_string());
+        }
+        SubscribeError::Refused(why)
     }
 
     /// The current snapshot, with what this role may read in it.

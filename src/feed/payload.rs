@@ -9,7 +9,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use super::convert::Converted;
 use super::shaper::Columns;
 use crate::change::{Action, Change, Row, Value};
-use crate::postgres::catalog::{Table, Types};
+use crate::postgres::catalog::{Column, Table, Types};
 use crate::postgres::jsonb::{self, write_string};
 
 /// How much of the old row goes into `old_record`.
@@ -48,6 +48,17 @@ impl Problem {
     }
 }
 
+/// Values of a change that is too large are not rendered where their text is longer than this. Bytes; far more than what is
+/// kept, as JSON may be shorter than the text that it is made of.
+const NOT_RENDERED_BYTES: usize = 64 * 1024;
+
+/// Stands for what was not rendered: too long to be kept.
+const LEFT_OUT: &str = concat!(
+    "                                ",
+    "                                ",
+    " "
+);
+
 const TOO_LARGE: &str = "Error 413: Payload Too Large";
 
 /// Fields whose JSON is longer than this are left out of a change that is too large. Bytes.
@@ -73,10 +84,10 @@ impl<'a> Payload<'a> {
         max_record_bytes: usize,
         converted: &Converted,
     ) -> Self {
-        let mut text = String::with_capacity(change.wire_bytes);
         let too_large = change.wire_bytes > max_record_bytes;
+        let mut text = String::with_capacity(change.wire_bytes.min(max_record_bytes));
         let mut rendered = |row: &Option<Row>| match row {
-            Some(row) => columns(row, table, types, converted, &mut text),
+            Some(row) => columns(row, table, (types, converted), too_large, &mut text),
             None => Vec::new(),
         };
         let (new, old) = (rendered(&change.new), rendered(&change.old));
@@ -100,6 +111,7 @@ impl<'a> Payload<'a> {
         });
         if self.change.new.is_some() {
             self.object(&mut out, "record", &self.new, sees);
+            self.unchanged(&mut out, sees);
         }
         if self.change.new.is_none() || self.change.action == Action::Update {
             let key = |i: usize| self.table.primary_key.contains(&i);
@@ -167,6 +179,38 @@ impl<'a> Payload<'a> {
         self.object(&mut out, "old_record", &self.old, sees);
         out.push_str(",\"transition\":\"leave\"");
         self.foot(out)
+    }
+
+    /// A TRUNCATE, and of which partition if not of the whole table.
+    pub(super) fn truncated(&self) -> String {
+        let mut out = self.head(Action::Truncate);
+        out.push_str(",\"columns\":[]");
+        let emptied = &self.change.table;
+        if *emptied != self.table.name {
+            out.push_str(",\"partition\":{\"schema\":");
+            write_string(&emptied.schema, &mut out);
+            out.push_str(",\"table\":");
+            write_string(&emptied.table, &mut out);
+            out.push('}');
+        }
+        self.foot(out)
+    }
+
+    /// Names the columns of an UPDATE that the new row lacks: TOASTed values that it did not touch are not in the WAL.
+    fn unchanged(&self, out: &mut String, include: impl Fn(usize) -> bool) {
+        if self.change.action != Action::Update || !self.new.contains(&None) {
+            return;
+        }
+        let missing = |(i, _): &(usize, &Column)| include(*i) && piece(&self.new, *i).is_none();
+        let mut open = ",\"unchanged\":[";
+        for (_, column) in self.table.columns.iter().enumerate().filter(missing) {
+            out.push_str(open);
+            write_string(&column.name, out);
+            open = ",";
+        }
+        if open == "," {
+            out.push(']');
+        }
     }
 
     fn columns(&self, out: &mut String, include: impl Fn(usize) -> bool) {
@@ -275,11 +319,11 @@ fn separate(out: &mut String, open: char) {
 fn columns(
     row: &Row,
     table: &Table,
-    types: &Types,
-    converted: &Converted,
+    (types, converted): (&Types, &Converted),
+    too_large: bool,
     text: &mut String,
 ) -> Vec<Option<Range<usize>>> {
-    let render = |(i, column): (usize, &crate::postgres::catalog::Column)| {
+    let render = |(i, column): (usize, &Column)| {
         let value = match row.layout().columns.get(i) {
             // Rows mostly carry every column in order.
             Some(at) if at.name == column.name => row.at(i),
@@ -289,6 +333,7 @@ fn columns(
         match value? {
             Value::Unchanged => return None,
             Value::Null => text.push_str("null"),
+            Value::Text(value) if too_large && value.len() > NOT_RENDERED_BYTES => text.push_str(LEFT_OUT),
             Value::Text(value) if !converted.is_empty() => {
                 match converted.get(&(column.type_oid, value.to_owned())) {
                     Some(json) => text.push_str(json),

@@ -21,7 +21,7 @@ use std::time::Duration;
 use crate::postgres::Pool;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use self::held::Held;
+use self::held::{Again, Held};
 pub(super) use self::resume::Recipients;
 use self::resume::{Comer, Resuming};
 use super::authority::Marks;
@@ -134,6 +134,8 @@ pub(super) struct Pump {
     transaction: Option<Arc<Transaction>>,
     /// Its changes so far.
     held: Held,
+    /// The transaction that comes again.
+    again: Option<Again>,
     reader: RelationReader,
     /// The tables whose changes the stream carries; `None` until it has said so, and while it is being told otherwise.
     streaming: Option<TableSet>,
@@ -188,6 +190,7 @@ impl Pump {
             position: Lsn::default(),
             transaction: None,
             held: Held::default(),
+            again: None,
             streaming: None,
             streamed_from: Lsn::default(),
             by_identity: false,

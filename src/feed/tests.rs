@@ -91,6 +91,7 @@ impl Rig {
             policies_required: false,
             in_memory: true,
             snapshot: SnapshotSettings::default(),
+            logical_broadcasts: true,
             channel_recheck: Duration::ZERO,
             window: crate::history::Bounds {
                 age: Duration::from_secs(60),
@@ -124,6 +125,7 @@ impl Rig {
             },
             application_name: "rowcast test".to_owned(),
             peer_timeout: Duration::from_secs(60),
+            logical_broadcasts: false,
         };
         let outbox = Outbox::new(Bounds {
             frames: 2000,

@@ -27,7 +27,7 @@ impl Watched {
                 continue;
             }
             watched.oids.insert(table.oid);
-            for name in stored_in(table) {
+            for name in stored_in(table).iter().chain(above(table, catalog)) {
                 watched
                     .names
                     .entry(name.clone())
@@ -77,6 +77,18 @@ fn stored_in(table: &Table) -> &[TableName] {
     }
 }
 
+/// The names of partitioned tables under which the plugin may bring a table's rows: a publication by the root does not say
+/// which partition they are in.
+fn above<'a>(table: &'a Table, catalog: &'a Catalog) -> impl Iterator<Item = &'a TableName> {
+    let itself = table.partitioned.then_some(&table.name);
+    let tables = catalog.tables.values().chain(catalog.others.values());
+    itself.into_iter().chain(
+        tables
+            .filter(|root| table.ancestors.contains(&root.oid))
+            .map(|root| &root.name),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +107,7 @@ mod tests {
                 insert: true,
                 update: true,
                 delete: true,
+                truncate: true,
             },
             policies: Vec::new(),
             file_policies: Vec::new(),
@@ -103,6 +116,8 @@ mod tests {
                 .iter()
                 .map(|name| TableName::new("public", name))
                 .collect(),
+            partitioned: false,
+            ancestors: Vec::new(),
         }
     }
 
@@ -171,10 +186,18 @@ mod tests {
 
     #[test]
     fn a_partitions_rows_are_its_own_and_its_roots() {
-        let root = table(5, "root", &["north", "south"]);
-        let north = table(6, "north", &["north"]);
-        let south = table(7, "south", &["south"]);
-        let watched = Watched::new(&catalog(Vec::new(), vec![root, north, south]), &BTreeSet::new());
+        let root = Table {
+            partitioned: true,
+            ..table(5, "root", &["north", "south"])
+        };
+        let part = |oid, name| Table {
+            ancestors: vec![5],
+            ..table(oid, name, &[name])
+        };
+        let watched = Watched::new(
+            &catalog(Vec::new(), vec![root, part(6, "north"), part(7, "south")]),
+            &BTreeSet::new(),
+        );
         let mut of_north: Vec<u32> = watched
             .tables(&TableName::new("public", "north"))
             .iter()
@@ -182,7 +205,13 @@ mod tests {
             .collect();
         of_north.sort_unstable();
         assert_eq!(of_north, [5, 6]);
-        assert!(watched.tables(&TableName::new("public", "root")).is_empty());
+        let mut of_root: Vec<u32> = watched
+            .tables(&TableName::new("public", "root"))
+            .iter()
+            .map(|table| table.oid)
+            .collect();
+        of_root.sort_unstable();
+        assert_eq!(of_root, [5, 6, 7], "a row of any of them");
     }
 
     #[test]

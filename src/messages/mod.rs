@@ -1,9 +1,10 @@
 //! The table `realtime.messages`: its rows as broadcasts, those sent before, those that clients want kept, and its daily
-//! partitions.
+//! partitions; and logical messages that say the same without a row.
 //!
 //! Knows the table and Postgres; knows no member and no socket.
 
 mod error;
+mod logical;
 pub mod partitions;
 mod row;
 mod store;
@@ -12,6 +13,7 @@ mod tests;
 mod writers;
 
 pub use error::MessagesError;
+pub use logical::{LOGICAL_PREFIX, Malformed, is_logical, logical};
 pub use row::message;
 pub use writers::Writers;
 

@@ -60,11 +60,14 @@ fn table(type_oid: u32) -> Table {
             insert: true,
             update: true,
             delete: true,
+            truncate: true,
         },
         policies: Vec::new(),
         file_policies: Vec::new(),
         kind: RelationKind::Table,
         stored_in: Vec::new(),
+        partitioned: false,
+        ancestors: Vec::new(),
     }
 }
 

@@ -24,7 +24,9 @@ pub struct Binding {
     pub select: Select,
     /// `"transitions": true`: an UPDATE by which a row comes into or goes out of what the binding shows is told as an
     /// INSERT or DELETE. An extension; not set by clients that do not know it.
-    pub transitions: Transitions,
+    pub transitions: Switch,
+    /// `"truncate": true`: TRUNCATE is told beside what `event` asks for. An extension.
+    pub truncate: Switch,
     /// How its events are held back.
     pub shaping: Shaping,
     /// `"snapshot": true`: the rows that there are come first, as INSERTs, and then what changes. An extension as well.
@@ -33,9 +35,9 @@ pub struct Binding {
     pub source: String,
 }
 
-/// The `transitions` of a [`Binding`].
+/// What a [`Binding`] says of something that it has to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Transitions {
+pub enum Switch {
     /// Not asked for.
     Off,
     /// Asked for.
@@ -66,6 +68,8 @@ pub enum EventFilter {
     Update,
     /// `DELETE`.
     Delete,
+    /// `TRUNCATE`, which `*` does not include.
+    Truncate,
 }
 
 /// The `select` of a [`Binding`].
@@ -84,6 +88,7 @@ impl Binding {
     pub(super) fn parse(entry: &RawValue) -> Option<Self> {
         let fields: BTreeMap<String, &RawValue> = serde_json::from_str(entry.get()).ok()?;
         let text = |key: &str| -> Option<String> { serde_json::from_str(fields.get(key)?.get()).ok() };
+        let switch = |key: &str| fields.get(key).map_or(Switch::Off, |raw| Switch::parse(raw));
         Some(Self {
             id: stable_id(entry.get()),
             event: EventFilter::parse(text("event").as_deref()),
@@ -91,9 +96,8 @@ impl Binding {
             table: text("table"),
             filter: fields.get("filter").and_then(|raw| filter(raw)),
             select: fields.get("select").map_or(Select::All, |raw| Select::parse(raw)),
-            transitions: fields
-                .get("transitions")
-                .map_or(Transitions::Off, |raw| Transitions::parse(raw)),
+            transitions: switch("transitions"),
+            truncate: switch("truncate"),
             shaping: Shaping::parse(fields.get("max_rate").copied(), fields.get("conflate").copied()),
             snapshot: fields
                 .get("snapshot")
@@ -124,7 +128,8 @@ impl Binding {
             select: select.map_or(Select::All, |names| {
                 Select::Columns(names.iter().map(|name| (*name).to_owned()).collect())
             }),
-            transitions: Transitions::Off,
+            transitions: Switch::Off,
+            truncate: Switch::Off,
             shaping: Shaping::Off,
             snapshot: Snapshot::On,
             source,
@@ -152,7 +157,8 @@ impl Binding {
             table,
             filter: filter.filter(|text| !text.trim().is_empty()),
             select: Select::All,
-            transitions: Transitions::Off,
+            transitions: Switch::Off,
+            truncate: Switch::Off,
             shaping: Shaping::Off,
             snapshot: Snapshot::Off,
             source,
@@ -175,6 +181,7 @@ impl EventFilter {
             Some("INSERT") => Self::Insert,
             Some("UPDATE") => Self::Update,
             Some("DELETE") => Self::Delete,
+            Some("TRUNCATE") => Self::Truncate,
             _ => Self::All,
         }
     }
@@ -190,7 +197,7 @@ impl Select {
     }
 }
 
-impl Transitions {
+impl Switch {
     fn parse(raw: &RawValue) -> Self {
         match serde_json::from_str::<Option<bool>>(raw.get()) {
             Ok(None | Some(false)) => Self::Off,

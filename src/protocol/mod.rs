@@ -11,7 +11,7 @@ mod reference;
 mod server;
 mod shaping;
 
-pub use binding::{Binding, EventFilter, Select, Snapshot, Transitions};
+pub use binding::{Binding, EventFilter, Select, Snapshot, Switch};
 pub use broadcast::{Broadcast, Content, Encoded};
 pub use client::{BroadcastPayload, ClientMessage, Malformed, Payload, decode_binary, decode_text};
 pub use join::{

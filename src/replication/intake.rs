@@ -14,6 +14,8 @@ use crate::telemetry::Metrics;
 /// A batch is passed on once it holds this many events or bytes of the stream.
 const MAX_EVENTS: usize = 512;
 const MAX_BYTES: usize = 256 * 1024;
+/// A batch of this size is a large one: it ended with a row far beyond the rest.
+const LARGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Events on their way to the feed. What is in here counts as passed on: it outlives a connection.
 #[derive(Debug, Default)]
@@ -29,6 +31,12 @@ impl Batch {
 
     pub(super) fn is_full(&self) -> bool {
         self.events.len() >= MAX_EVENTS || self.bytes >= MAX_BYTES
+    }
+
+    /// How many places have to be free in a channel of `all` before it is passed on: one that holds rows of many megabytes waits
+    /// until there is nothing before it, so that they do not add up.
+    pub(super) fn places(&self, all: usize) -> usize {
+        if self.bytes < LARGE_BYTES { 1 } else { all }
     }
 
     pub(super) fn take(&mut self) -> Vec<Event> {
@@ -141,6 +149,12 @@ impl Intake {
         self.carry(streamed);
     }
 
+    /// Nothing more comes of what was committed up to here.
+    pub(super) fn left_out(&mut self, end: Lsn) {
+        self.missing = None;
+        self.batch.push(Event::Position(end), 0);
+    }
+
     /// The sender has sent everything before `wal_end`.
     pub(super) fn keepalive(&mut self, wal_end: Lsn) {
         if let Some(position) = self.progress.keepalive(wal_end) {
@@ -197,7 +211,7 @@ impl Intake {
                 };
                 if passes {
                     self.announced = true;
-                    self.batch.push(Event::Message { prefix, content }, bytes);
+                    self.batch.push(Event::Message { lsn, prefix, content }, bytes);
                 }
             }
             Message::Nothing => {}
@@ -275,5 +289,21 @@ impl From<Disorder> for Failure {
             Disorder::Order => Self::Protocol("begin, changes and commit are out of order"),
             Disorder::Diverged(end) => Self::Diverged(end),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_batches_wait_for_an_empty_channel() {
+        let mut batch = Batch::default();
+        batch.push(Event::Position(Lsn(1)), MAX_BYTES);
+        assert_eq!((batch.is_full(), batch.places(16)), (true, 1));
+        batch.push(Event::Stream(StreamState::Live), LARGE_BYTES);
+        assert_eq!(batch.places(16), 16);
+        batch.take();
+        assert_eq!(batch.places(16), 1);
     }
 }

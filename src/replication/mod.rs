@@ -26,6 +26,7 @@ mod slot;
 mod socket;
 mod stream;
 mod tables;
+mod unprintable;
 pub mod wal2json;
 mod walsender;
 mod watcher;

@@ -107,6 +107,17 @@ impl Progress {
         self.current = None;
     }
 
+    /// Where the transaction ends that this connection is in.
+    pub(super) fn transaction(&self) -> Option<Lsn> {
+        Some(self.current.as_ref()?.transaction.place())
+    }
+
+    /// Goes on behind the transaction that ends here.
+    pub(super) fn leave_out(&mut self, end: Lsn) {
+        self.passed = self.passed.max(end);
+        self.forget_partial();
+    }
+
     /// Whether a position that was handed over may be confirmed to the slot.
     pub(super) fn confirmable(&self, handed_over: Lsn) -> bool {
         handed_over >= self.floor && handed_over <= self.passed

@@ -71,8 +71,12 @@ impl Stream {
                     self.metrics.replication_bytes.inc_by(filled? as u64);
                     feedback.heard(Instant::now());
                 }
-                permit = events.reserve(), if !batch.is_empty() => match permit {
-                    Ok(permit) => permit.send(batch.take()),
+                permits = events.reserve_many(batch.places(events.max_capacity())), if !batch.is_empty() => match permits {
+                    Ok(mut permits) => {
+                        if let Some(permit) = permits.next() {
+                            permit.send(batch.take());
+                        }
+                    }
                     Err(_) => return Ok(Stop::FeedGone),
                 },
             }

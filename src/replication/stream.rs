@@ -14,6 +14,7 @@ use super::guard::Guard;
 use super::intake::Intake;
 use super::slot::{self, Known, Slot, SlotSettings};
 use super::tables::Tables;
+use super::unprintable::Unprintable;
 use super::walsender::Walsender;
 use super::{pgoutput, wal2json};
 use crate::change::{Event, HandedOver, Lsn, StreamState, TableName};
@@ -39,6 +40,8 @@ pub struct Settings {
     pub application_name: String,
     /// A server that is silent for this long, although it was asked for an answer after half of it, is given up on.
     pub peer_timeout: Duration,
+    /// Logical messages with the prefix `rowcast.broadcast` are passed on as well.
+    pub logical_broadcasts: bool,
 }
 
 /// What the stream may be asked to do.
@@ -86,6 +89,7 @@ pub async fn run(
         guard,
         standby: None,
         reset: None,
+        unprintable: Unprintable::default(),
         told: StreamState::Starting,
         live_since: None,
     };
@@ -119,6 +123,7 @@ pub(super) struct Stream {
     standby: Option<Standby>,
     /// Why the next stream does not continue the last one.
     reset: Option<String>,
+    pub(super) unprintable: Unprintable,
     told: StreamState,
     pub(super) live_since: Option<Instant>,
 }
@@ -384,23 +389,31 @@ impl Stream {
             options
         } else {
             self.intake.read_wal2json();
-            wal2json::start_options(&tables)
+            wal2json::start_options(&tables, self.settings.logical_broadcasts)
         }
     }
 
     fn interrupted(&mut self, failure: &Failure) {
         self.metrics.replication_interruptions.inc();
-        let state = if let Failure::Diverged(_) = failure {
-            self.intake.progress.forget_partial();
-            StreamState::Reset(failure.to_string())
-        } else {
-            StreamState::Interrupted(failure.to_string())
+        let left_out = self.leave_out(failure);
+        let state = match (failure, left_out) {
+            (Failure::Diverged(_), _) => {
+                self.intake.progress.forget_partial();
+                StreamState::Reset(failure.to_string())
+            }
+            (_, Some(end)) => StreamState::Reset(format!(
+                "the transaction ending at {end} has a row that is too large to be read, and is left out ({failure})"
+            )),
+            _ => StreamState::Interrupted(failure.to_string()),
         };
         if state == self.told {
             tracing::debug!(reason = %failure, "replication stream still interrupted");
         } else {
             tracing::warn!(reason = %failure, "replication stream interrupted");
             self.tell(state);
+        }
+        if let Some(end) = left_out {
+            self.intake.left_out(end);
         }
     }
 

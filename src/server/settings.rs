@@ -219,6 +219,7 @@ pub(super) fn feed(config: &Config) -> feed::Settings {
             rows: config.snapshot.rows,
             record_bytes: config.limits.record_bytes,
         },
+        logical_broadcasts: config.replication.logical_broadcasts,
         channel_recheck: config.policy.channel_recheck,
         window: history::Bounds {
             age: config.resume.window,
@@ -252,6 +253,7 @@ pub(super) fn replication(config: &Config, connect: ConnectSettings) -> replicat
         },
         application_name: "rowcast_replication".to_owned(),
         peer_timeout: PEER_TIMEOUT,
+        logical_broadcasts: replication.logical_broadcasts,
     }
 }
 

@@ -10,7 +10,7 @@ mod validate;
 
 pub use filter::{FilterError, RawCondition, parse as parse_filter};
 pub use index::{Filter, Index, Member, Place, Scope, Slot, TableIndex};
-pub use resolve::{Resolved, Target, resolve};
+pub use resolve::{Resolved, Target, exception, resolve};
 pub use validate::{Unchecked, conditions};
 
 /// Identifies one channel's row subscriptions within a server. Unique for the server's life.
@@ -45,6 +45,9 @@ pub enum Refusal {
         "Snapshots are not supported for wildcard subscriptions. Provide an explicit schema and table name."
     )]
     SnapshotWildcard,
+    /// `truncate` is neither true nor false.
+    #[error("Error parsing `truncate` params: expected true or false")]
+    Truncate,
     /// `select` with a wildcard.
     #[error(
         "Column selection is not supported for wildcard subscriptions. Provide an explicit schema and table name."

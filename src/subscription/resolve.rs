@@ -1,10 +1,11 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{Filter, RawCondition, Refusal, parse_filter};
 use crate::change::TableName;
 use crate::postgres::catalog::{Access, Catalog, Column, ReplicaIdentity, RoleAccess, Table};
 use crate::postgres::quote_table;
-use crate::protocol::{Binding, EventFilter, Select, Shaping, Snapshot, Transitions};
+use crate::protocol::{Binding, EventFilter, Select, Shaping, Snapshot, Switch};
 
 /// A binding, settled on the tables it means today.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub struct Resolved {
     pub event: EventFilter,
     /// It is told when a row comes into or goes out of what it shows.
     pub transitions: bool,
+    /// It is told of TRUNCATE.
+    pub truncates: bool,
     /// The tables; more than one, or none yet, only for wildcards.
     pub targets: Vec<Target>,
 }
@@ -68,7 +71,8 @@ pub fn resolve(
     Ok(Resolved {
         binding: binding.id,
         event: binding.event,
-        transitions: binding.transitions == Transitions::On,
+        transitions: binding.transitions == Switch::On,
+        truncates: binding.truncate == Switch::On || binding.event == EventFilter::Truncate,
         targets,
     })
 }
@@ -81,8 +85,11 @@ pub(super) fn meant<'a>(binding: &Binding, catalog: &'a Catalog) -> Result<Meant
     if binding.select == Select::Invalid {
         return Err(Refusal::Select);
     }
-    if binding.transitions == Transitions::Invalid {
+    if binding.transitions == Switch::Invalid {
         return Err(Refusal::Transitions);
+    }
+    if binding.truncate == Switch::Invalid {
+        return Err(Refusal::Truncate);
     }
     match binding.shaping {
         Shaping::InvalidRate => return Err(Refusal::MaxRate),
@@ -118,13 +125,15 @@ pub(super) fn meant<'a>(binding: &Binding, catalog: &'a Catalog) -> Result<Meant
         ));
     }
     let tables: Vec<_> = if wildcard {
-        catalog
-            .tables
-            .values()
-            .filter(|t| {
-                (schema == "*" || &*t.name.schema == schema) && (table == "*" || &*t.name.table == table)
-            })
-            .collect()
+        topmost(
+            catalog
+                .tables
+                .values()
+                .filter(|t| {
+                    (schema == "*" || &*t.name.schema == schema) && (table == "*" || &*t.name.table == table)
+                })
+                .collect(),
+        )
     } else {
         catalog
             .tables
@@ -137,6 +146,13 @@ pub(super) fn meant<'a>(binding: &Binding, catalog: &'a Catalog) -> Result<Meant
         return Err(Refusal::NotPublished(params(binding)));
     }
     Ok(Meant { tables, conditions })
+}
+
+/// Leaves out partitions of what is among the tables as well: each change is told once, as one of the table above.
+fn topmost(mut tables: Vec<&Arc<Table>>) -> Vec<&Arc<Table>> {
+    let partitioned: HashSet<u32> = tables.iter().filter(|t| t.partitioned).map(|t| t.oid).collect();
+    tables.retain(|table| table.ancestors.iter().all(|oid| !partitioned.contains(oid)));
+    tables
 }
 
 /// Where policies are required, a table without any is shown to nobody. Who asks for it by name is told; a wildcard has
@@ -182,7 +198,7 @@ fn comparable(
     table: &Table,
     access: Option<&Access>,
 ) -> Result<(), Refusal> {
-    if binding.transitions != Transitions::On || table.replica_identity == ReplicaIdentity::Full {
+    if binding.transitions != Switch::On || table.replica_identity == ReplicaIdentity::Full {
         return Ok(());
     }
     let carried =
@@ -264,7 +280,8 @@ fn columns(binding: &Binding, table: &Table, access: Option<&Access>) -> Result<
     Ok(sent.into())
 }
 
-pub(super) fn exception(binding: &Binding, exception: String) -> Refusal {
+/// The refusal of parameters that are not possible, with what is wrong with them.
+pub fn exception(binding: &Binding, exception: String) -> Refusal {
     Refusal::Exception {
         params: params(binding),
         exception,
@@ -278,6 +295,7 @@ fn params(binding: &Binding) -> String {
         EventFilter::Insert => "INSERT",
         EventFilter::Update => "UPDATE",
         EventFilter::Delete => "DELETE",
+        EventFilter::Truncate => "TRUNCATE",
     };
     let filters: Vec<String> = binding
         .filter

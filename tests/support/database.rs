@@ -65,6 +65,11 @@ impl Database {
         }
     }
 
+    /// Runs statements that may fail.
+    pub async fn try_execute(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
+        self.client.batch_execute(sql).await
+    }
+
     /// The first column of the first row.
     pub async fn text(&self, sql: &str) -> String {
         match self.client.query_one(sql, &[]).await {

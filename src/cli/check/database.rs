@@ -147,13 +147,5 @@ pub(super) async fn publication(
             format!("ALTER PUBLICATION {quoted} SET (publish = 'insert, update, delete, truncate');"),
         );
     }
-    if found.via_root {
-        report.add(
-            Level::Warning,
-            "publication",
-            format!("{name} publishes partitions as their root, but changes carry the partition's name"),
-            format!("ALTER PUBLICATION {quoted} SET (publish_via_partition_root = false);"),
-        );
-    }
     Ok(())
 }

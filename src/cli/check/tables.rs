@@ -155,7 +155,12 @@ fn traits(table: &Table) -> String {
         (true, false) => "on",
         (true, true) => "forced",
     };
-    format!("{key}, replica identity {identity}, row security {security}")
+    let partitions = match (table.partitioned, table.stored_in.len()) {
+        (false, _) => String::new(),
+        (true, 1) => "1 partition, ".to_owned(),
+        (true, n) => format!("{n} partitions, "),
+    };
+    format!("{partitions}{key}, replica identity {identity}, row security {security}")
 }
 
 fn sees(table: &Table, access: &Access) -> String {

@@ -238,11 +238,9 @@ async fn every_missing_right_says_what_to_run() {
         "does not exist",
         "CREATE PUBLICATION \"supabase_realtime\";",
     );
-    db.batch_execute(
-        "CREATE PUBLICATION supabase_realtime WITH (publish = 'insert', publish_via_partition_root = true)",
-    )
-    .await
-    .expect("a publication");
+    db.batch_execute("CREATE PUBLICATION supabase_realtime WITH (publish = 'insert')")
+        .await
+        .expect("a publication");
     let report = check(&settings, |o| o.roles = vec!["chk_reader".into()]).await;
     expect(&report, Level::Failure, "role", "not a member", "GRANT");
     expect(
@@ -251,13 +249,6 @@ async fn every_missing_right_says_what_to_run() {
         "publication",
         "leaves out update and delete",
         "SET (publish =",
-    );
-    expect(
-        &report,
-        Level::Warning,
-        "publication",
-        "as their root",
-        "publish_via_partition_root = false",
     );
     expect(&report, Level::Warning, "tables", "no tables", "ADD TABLE");
 }

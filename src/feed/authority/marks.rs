@@ -159,11 +159,14 @@ mod tests {
                 insert: true,
                 update: true,
                 delete: true,
+                truncate: true,
             },
             policies: Vec::new(),
             file_policies: Vec::new(),
             kind: RelationKind::Table,
             stored_in: Vec::new(),
+            partitioned: false,
+            ancestors: Vec::new(),
         })
     }
 

@@ -114,6 +114,7 @@ impl Rig {
             policies_required: false,
             in_memory: true,
             snapshot: crate::feed::SnapshotSettings::default(),
+            logical_broadcasts: true,
             channel_recheck: with.recheck,
             window: crate::history::Bounds {
                 age: Duration::from_secs(60),
@@ -163,6 +164,7 @@ impl Rig {
             },
             application_name: "test".to_owned(),
             peer_timeout: Duration::from_secs(60),
+            logical_broadcasts: false,
         };
         let following = replication::run(
             settings,

@@ -5,13 +5,34 @@ use std::collections::HashSet;
 use super::Pump;
 use crate::change::{Change, Lsn, Transaction};
 use crate::hub::Lane;
-use crate::messages::{Message, message};
+use crate::messages::{Malformed, Message, logical, message};
 use crate::room::{Origin, RoomName};
 use crate::topic;
 
 /// Broadcasts that are said in one go, and bytes of their rows: then those who read are waited for.
 const MOST: usize = 256;
 const MOST_BYTES: usize = 1024 * 1024;
+
+impl Pump {
+    /// Takes a logical message for a broadcast of the transaction that is coming, in its place among the changes.
+    pub(super) fn logical(&mut self, content: &str, lsn: Lsn) {
+        let settings = &self.parts.settings;
+        if !settings.logical_broadcasts {
+            return;
+        }
+        let read = match &self.transaction {
+            Some(transaction) => logical(content, lsn, transaction, settings.max_broadcast_bytes),
+            None => Err(Malformed::Loose),
+        };
+        match read {
+            Ok(change) => self.held.push(change),
+            Err(why) => {
+                self.parts.metrics.logical_malformed.inc();
+                tracing::warn!(%why, %lsn, "a logical message is not sent as a broadcast");
+            }
+        }
+    }
+}
 
 /// The broadcasts among some changes of a transaction, each with the number of changes for subscribers that go before it.
 #[derive(Debug)]

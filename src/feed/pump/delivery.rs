@@ -10,7 +10,9 @@ use crate::feed::assess::Assessor;
 use crate::feed::convert::{Converted, Wanted};
 use crate::feed::deliver::deliver;
 use crate::feed::payload::Payload;
+use crate::feed::truncate::Truncated;
 use crate::hub::Lane;
+use crate::messages::is_logical;
 use crate::subscription::SubscriberId;
 
 /// Questions that are put together before they are asked: bounds memory when a large transaction meets many classes.
@@ -48,11 +50,13 @@ impl Pump {
             questions: Vec::new(),
             known: Vec::new(),
             works: Vec::new(),
+            truncated: Truncated::default(),
         };
         let mut broadcasts = Broadcasts::of(transaction);
         let mut taken = 0;
         for change in changes {
-            if !recipients.repeat() && self.snapshot.messages.contains(&change.table) {
+            let is_message = || self.snapshot.messages.contains(&change.table) || is_logical(&change.table);
+            if !recipients.repeat() && is_message() {
                 broadcasts.note(assessor.works.len(), change);
             }
             assessor.add(change, transaction);

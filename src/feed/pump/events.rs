@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::held::Held;
+use super::held::{Again, Held};
 use super::{Pump, Recipients};
 use crate::change::{Change, Event, Lsn, StreamState, Transaction};
 use crate::feed::keeper::CatalogError;
+use crate::messages::LOGICAL_PREFIX;
 use crate::shutdown::Shutdown;
 
 /// The prefix of the logical messages that say the catalog has changed (sql/rowcast/).
@@ -26,9 +27,10 @@ impl Pump {
             }
             match event {
                 Event::Begin(transaction) => {
+                    self.held = Held::begin(&transaction, self.again.take());
                     self.transaction = Some(transaction);
-                    self.held = Held::default();
                 }
+                Event::Change(Change { lsn, .. }) | Event::Message { lsn, .. } if self.held.knows(lsn) => {}
                 Event::Change(change) if self.transaction.is_some() => {
                     self.held.push(change);
                     if self.held.is_full() {
@@ -36,12 +38,19 @@ impl Pump {
                     }
                 }
                 Event::Change(_) => {}
-                Event::Message { prefix, .. } => {
+                Event::Message { lsn, prefix, content } if prefix == LOGICAL_PREFIX => {
+                    self.logical(&content, lsn);
+                    if self.held.is_full() {
+                        self.stream().await;
+                    }
+                }
+                Event::Message { lsn, prefix, .. } => {
                     let known = self.transaction.is_some() && self.held.reread;
                     if prefix == MESSAGE_PREFIX && !known {
                         self.stream().await;
                         self.reread(shutdown).await;
                         self.held.reread = true;
+                        self.start_over(lsn);
                     }
                 }
                 Event::Commit(transaction) => {
@@ -77,6 +86,18 @@ impl Pump {
         self.held = Held::default();
     }
 
+    /// If the catalog has tables that the stream does not carry, the transaction may go on with rows of them: it is left
+    /// here, where the catalog changed, and comes again once the stream carries them.
+    fn start_over(&mut self, judged: Lsn) {
+        let carried = self.streaming.as_ref();
+        let carries_all = carried.is_none_or(|streaming| self.snapshot.streamed.is_subset(streaming));
+        if let Some(transaction) = self.transaction.take_if(|_| !carries_all) {
+            // What was delivered of it stays in the replay window: only the rest is delivered when it comes again.
+            self.held = Held::default();
+            self.again = Some(Again::of(&transaction, judged));
+        }
+    }
+
     fn committed(&mut self, transaction: &Transaction) {
         self.transaction = None;
         self.held.streams = false;
@@ -108,6 +129,7 @@ impl Pump {
                 self.history.interrupt(self.position);
                 // Another timeline or slot counts from elsewhere.
                 self.position = Lsn::default();
+                self.again = None;
                 self.roster.relations.reset();
                 self.parts.marks.reset();
             }
@@ -221,7 +243,7 @@ impl Pump {
 
     /// Keeps those that somebody could come back for.
     fn keep(&mut self, transaction: &Arc<Transaction>, mut changes: Vec<Change>) {
-        changes.retain(|change| self.snapshot.catalog.tables.contains_key(&change.table));
+        changes.retain(|change| !self.snapshot.concerned(&change.table).is_empty());
         self.history
             .push(transaction, changes, self.position, Instant::now());
     }
@@ -238,8 +260,8 @@ impl Pump {
 
     /// Somebody may be subscribed to this.
     fn interests(&self, change: &Change) -> bool {
-        let table = self.snapshot.catalog.tables.get(&change.table);
-        table.is_some_and(|table| self.roster.index.table(table.oid).is_some())
+        let mut tables = self.snapshot.concerned(&change.table).iter();
+        tables.any(|table| self.roster.index.table(table.oid).is_some())
     }
 
     /// Reads again what is out of date.

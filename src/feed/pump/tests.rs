@@ -11,7 +11,7 @@ use crate::hub::{Bounds, Lane, Outbox};
 use crate::policy::Judge;
 use crate::postgres::testing::Cluster;
 use crate::postgres::{Connection, InstallOptions, PoolOptions, Session, install};
-use crate::protocol::{Binding, EventFilter, Select, Shaping, Transitions, Version};
+use crate::protocol::{Binding, EventFilter, Select, Shaping, Switch, Version};
 
 /// A pump on a database with the published table `t(a, b, id)`, and a connection that changes it.
 async fn pump() -> (Pump, Connection) {
@@ -41,6 +41,7 @@ async fn pump() -> (Pump, Connection) {
         policies_required: false,
         in_memory: true,
         snapshot: crate::feed::SnapshotSettings::default(),
+        logical_broadcasts: true,
         channel_recheck: Duration::ZERO,
         window: crate::history::Bounds {
             age: Duration::from_secs(60),
@@ -121,7 +122,8 @@ async fn checked(pump: &Pump) -> (Box<Add>, oneshot::Receiver<Result<(), Subscri
         table: Some("t".to_owned()),
         filter: Some("b=eq.1".to_owned()),
         select: Select::All,
-        transitions: Transitions::Off,
+        transitions: Switch::Off,
+        truncate: Switch::Off,
         shaping: Shaping::Off,
         snapshot: crate::protocol::Snapshot::Off,
         source: String::new(),

@@ -42,11 +42,14 @@ fn table() -> Arc<Table> {
             insert: true,
             update: true,
             delete: true,
+            truncate: true,
         },
         policies: vec![policy],
         file_policies: Vec::new(),
         kind: RelationKind::Table,
         stored_in: Vec::new(),
+        partitioned: false,
+        ancestors: Vec::new(),
     })
 }
 

@@ -61,7 +61,7 @@ pub(in crate::feed) fn step(
         (Outcome::Problem(problem), _) => Step::Unshown(problem),
         (Outcome::Entered, _) => put(Form::Enter),
         (Outcome::Left, _) | (Outcome::Row(_), Action::Delete) => gone(),
-        (Outcome::Row(_), Action::Truncate) => Step::Emptied,
+        (Outcome::Truncated, _) | (Outcome::Row(_), Action::Truncate) => Step::Emptied,
         (Outcome::Row(_), Action::Insert) => put(Form::Insert),
         (Outcome::Row(old), Action::Update) => {
             let moved = keys.old.is_some() && keys.old != keys.new;

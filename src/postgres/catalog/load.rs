@@ -39,7 +39,7 @@ pub async fn publication(client: &Client, name: &str) -> Result<Option<Publicati
     let doing = SqlError::during("reading the publication");
     let row = client
         .query_opt(
-            "SELECT pubinsert, pubupdate, pubdelete, puballtables, pubviaroot
+            "SELECT pubinsert, pubupdate, pubdelete, pubtruncate, puballtables, pubviaroot
                FROM pg_catalog.pg_publication WHERE pubname = $1::text",
             &[&name],
         )
@@ -52,6 +52,7 @@ pub async fn publication(client: &Client, name: &str) -> Result<Option<Publicati
                 insert: row.try_get("pubinsert")?,
                 update: row.try_get("pubupdate")?,
                 delete: row.try_get("pubdelete")?,
+                truncate: row.try_get("pubtruncate")?,
             },
             all_tables: row.try_get("puballtables")?,
             via_root: row.try_get("pubviaroot")?,

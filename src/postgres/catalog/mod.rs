@@ -30,7 +30,7 @@ use crate::change::TableName;
 /// The published tables and every type their columns reach, as of one reading. Immutable; a new reading is a new value.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Catalog {
-    /// Published tables by name.
+    /// Published tables by name: partitions, and the partitioned tables above them that are published as well.
     pub tables: HashMap<TableName, Arc<Table>>,
     /// Types by oid: those of all columns, and through arrays, domains and composites what they are made of.
     pub types: Arc<Types>,
@@ -149,7 +149,7 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// Primary key: indexes into `columns`, in attribute order; empty if the table has none.
     pub primary_key: Vec<usize>,
-    /// What UPDATE and DELETE leave of the old row in the WAL.
+    /// What UPDATE and DELETE leave of the old row in the WAL; of a partitioned table what all of its partitions leave.
     pub replica_identity: ReplicaIdentity,
     /// Row-level security is enabled.
     pub rls: bool,
@@ -166,6 +166,10 @@ pub struct Table {
     /// The relations that hold its rows, by the names they have in the stream: itself, and what inherits from it (of a
     /// partitioned table only the partitions).
     pub stored_in: Vec<TableName>,
+    /// It is a partitioned table, and holds no row itself.
+    pub partitioned: bool,
+    /// The partitioned tables that it is a partition of, by oid, the nearest first.
+    pub ancestors: Vec<u32>,
 }
 
 /// `pg_class.relkind`
@@ -187,6 +191,8 @@ pub struct Published {
     pub update: bool,
     /// DELETE is published.
     pub delete: bool,
+    /// TRUNCATE is published.
+    pub truncate: bool,
 }
 
 /// `pg_class.relreplident`.

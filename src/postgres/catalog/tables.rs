@@ -11,25 +11,66 @@ use crate::postgres::SqlError;
 /// What is read of each relation, and where from. Catalogs of the system are tables too, and do not come down the stream.
 const FIELDS: &str =
     "c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relreplident::text AS identity,
-                    c.relrowsecurity, c.relforcerowsecurity,
-                    c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384 AS streams";
+                    c.relrowsecurity, c.relforcerowsecurity, c.relkind = 'p' AS partitioned,
+                    c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384 AS streams,
+                    ARRAY(WITH RECURSIVE above(oid, distance) AS (
+                              SELECT i.inhparent, 1 FROM pg_catalog.pg_inherits i
+                               WHERE c.relispartition AND i.inhrelid = c.oid
+                            UNION ALL
+                              SELECT i.inhparent, a.distance + 1
+                                FROM above a
+                                JOIN pg_catalog.pg_class r ON r.oid = a.oid AND r.relispartition
+                                JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.oid
+                          ) SELECT a.oid FROM above a ORDER BY a.distance) AS ancestors";
 
-/// Reads the tables of a publication.
+/// Reads the tables of a publication: those of `pg_publication_tables`, and the partitioned ones whose partitions these are.
+/// A publication that publishes by the root names just that; any other one names the partitions alone, although what
+/// was added to it is a table above them.
 pub(super) async fn published(
     transaction: &Transaction<'_>,
     publication: &str,
 ) -> Result<HashMap<u32, Table>, SqlError> {
     let doing = SqlError::during("reading the published tables");
+    let in_schema = match has_published_schemas(transaction).await.map_err(&doing)? {
+        true => {
+            "OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace s
+                         WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace)"
+        }
+        false => "",
+    };
     let sql = format!(
-        "SELECT {FIELDS}, p.pubinsert, p.pubupdate, p.pubdelete
-           FROM pg_catalog.pg_publication p
-           JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname
-           JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname
-           JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
-          WHERE p.pubname = $1::text"
+        "WITH RECURSIVE publication AS (
+             SELECT * FROM pg_catalog.pg_publication WHERE pubname = $1::text
+         ), partitioned(oid) AS (
+             SELECT c.oid FROM publication p, pg_catalog.pg_class c
+              WHERE NOT p.pubviaroot AND c.relkind = 'p' AND c.relpersistence = 'p' AND c.oid >= 16384
+                AND (p.puballtables {in_schema} OR EXISTS (
+                        SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid))
+           UNION
+             SELECT c.oid FROM partitioned above
+               JOIN pg_catalog.pg_inherits i ON i.inhparent = above.oid
+               JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid AND c.relkind = 'p'
+         ), listed(oid) AS (
+             SELECT c.oid FROM publication p
+               JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname
+               JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname
+               JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+           UNION
+             SELECT oid FROM partitioned
+         )
+         SELECT {FIELDS}, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate
+           FROM publication p, listed l
+           JOIN pg_catalog.pg_class c ON c.oid = l.oid
+           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
     );
     let rows = transaction.query(&sql, &[&publication]).await.map_err(&doing)?;
     with_details(transaction, &rows, doing).await
+}
+
+/// Whole schemas can be published since PostgreSQL 15.
+async fn has_published_schemas(transaction: &Transaction<'_>) -> Result<bool, tokio_postgres::Error> {
+    let sql = "SELECT pg_catalog.to_regclass('pg_catalog.pg_publication_namespace') IS NOT NULL";
+    transaction.query_one(sql, &[]).await?.try_get(0)
 }
 
 /// Reads relations by oid, whatever they are; what is no relation, or gone, is left out.
@@ -39,7 +80,7 @@ pub(super) async fn others(
 ) -> Result<HashMap<u32, Table>, SqlError> {
     let doing = SqlError::during("reading the tables that policies read");
     let sql = format!(
-        "SELECT {FIELDS}, false AS pubinsert, false AS pubupdate, false AS pubdelete
+        "SELECT {FIELDS}, false AS pubinsert, false AS pubupdate, false AS pubdelete, false AS pubtruncate
            FROM pg_catalog.pg_class c
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
           WHERE c.oid = ANY ($1::oid[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')"
@@ -55,7 +96,7 @@ pub(super) async fn named(
 ) -> Result<HashMap<u32, Table>, SqlError> {
     let doing = SqlError::during("reading a table");
     let sql = format!(
-        "SELECT {FIELDS}, false AS pubinsert, false AS pubupdate, false AS pubdelete
+        "SELECT {FIELDS}, false AS pubinsert, false AS pubupdate, false AS pubdelete, false AS pubtruncate
            FROM pg_catalog.pg_class c
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
           WHERE n.nspname::text = $1 AND c.relname::text = $2 AND c.relkind IN ('r', 'p')"
@@ -99,7 +140,7 @@ async fn read_storage(
                UNION
                  SELECT b.root, i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid
              )
-             SELECT b.root, n.nspname::text AS schema, c.relname::text AS name,
+             SELECT b.root, n.nspname::text AS schema, c.relname::text AS name, c.relreplident::text AS identity,
                     c.relkind = 'r' AND c.relpersistence = 'p' AND (c.relreplident = 'f' OR EXISTS (
                         SELECT FROM pg_catalog.pg_index x
                          WHERE x.indrelid = c.oid AND x.indisvalid AND x.indimmediate
@@ -122,6 +163,14 @@ async fn read_storage(
             table
                 .stored_in
                 .push(TableName::new(name("schema")?, name("name")?));
+            if table.partitioned {
+                let one = identity(name("identity")?);
+                let first = table.stored_in.len() == 1;
+                table.replica_identity = match table.replica_identity {
+                    _ if first => one,
+                    all => common(all, one),
+                };
+            }
             if !streams {
                 table.kind = RelationKind::Other;
             }
@@ -136,18 +185,14 @@ fn table(row: &Row) -> Result<Table, tokio_postgres::Error> {
         name: TableName::new(row.try_get("schema")?, row.try_get("name")?),
         columns: Vec::new(),
         primary_key: Vec::new(),
-        replica_identity: match row.try_get("identity")? {
-            "f" => ReplicaIdentity::Full,
-            "i" => ReplicaIdentity::Index,
-            "n" => ReplicaIdentity::Nothing,
-            _ => ReplicaIdentity::Default,
-        },
+        replica_identity: identity(row.try_get("identity")?),
         rls: row.try_get("relrowsecurity")?,
         force_rls: row.try_get("relforcerowsecurity")?,
         published: Published {
             insert: row.try_get("pubinsert")?,
             update: row.try_get("pubupdate")?,
             delete: row.try_get("pubdelete")?,
+            truncate: row.try_get("pubtruncate")?,
         },
         policies: Vec::new(),
         file_policies: Vec::new(),
@@ -157,7 +202,30 @@ fn table(row: &Row) -> Result<Table, tokio_postgres::Error> {
             RelationKind::Other
         },
         stored_in: Vec::new(),
+        partitioned: row.try_get("partitioned")?,
+        ancestors: row.try_get("ancestors")?,
     })
+}
+
+fn identity(relreplident: &str) -> ReplicaIdentity {
+    match relreplident {
+        "f" => ReplicaIdentity::Full,
+        "i" => ReplicaIdentity::Index,
+        "n" => ReplicaIdentity::Nothing,
+        _ => ReplicaIdentity::Default,
+    }
+}
+
+/// What can be relied on of rows that leave the one or the other.
+fn common(one: ReplicaIdentity, other: ReplicaIdentity) -> ReplicaIdentity {
+    use ReplicaIdentity as R;
+    match (one, other) {
+        (R::Full, other) => other,
+        (one, R::Full) => one,
+        (R::Nothing, _) | (_, R::Nothing) => R::Nothing,
+        (R::Index, _) | (_, R::Index) => R::Index,
+        (R::Default, R::Default) => R::Default,
+    }
 }
 
 async fn read_columns(

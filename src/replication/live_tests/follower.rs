@@ -43,6 +43,7 @@ pub(super) fn settings(cluster: &Cluster) -> Settings {
         },
         application_name: "rowcast test".to_owned(),
         peer_timeout: Duration::from_secs(60),
+        logical_broadcasts: false,
     }
 }
 

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
 use super::layouts::Layouts;
@@ -58,6 +60,9 @@ struct Fields<'a> {
     content: Option<Text<'a>>,
 }
 
+/// How the plugin begins a logical message.
+const LOGICAL_MESSAGE: &[u8] = br#"{"action":"M""#;
+
 /// Decodes messages and remembers the names they share.
 #[derive(Debug, Default)]
 pub struct Decoder {
@@ -75,8 +80,13 @@ impl Decoder {
     /// # Errors
     /// See [`DecodeError`]. The decoder stays usable.
     pub fn decode(&mut self, message: &[u8]) -> Result<Message, DecodeError> {
-        let text = std::str::from_utf8(message).map_err(|e| DecodeError::Encoding(e.valid_up_to()))?;
-        let fields: Fields<'_> = serde_json::from_str(text).map_err(|e| DecodeError::Json(e.column()))?;
+        let text = match std::str::from_utf8(message) {
+            Ok(text) => Cow::Borrowed(text),
+            // Bytes in no encoding, which anybody may write: nothing of a table is missing without them.
+            Err(_) if message.starts_with(LOGICAL_MESSAGE) => String::from_utf8_lossy(message),
+            Err(error) => return Err(DecodeError::Encoding(error.valid_up_to())),
+        };
+        let fields: Fields<'_> = serde_json::from_str(&text).map_err(|e| DecodeError::Json(e.column()))?;
         match fields.action {
             "I" => self.change(Action::Insert, &fields, message.len()),
             "U" => self.change(Action::Update, &fields, message.len()),

@@ -5,12 +5,15 @@ use crate::change::TableName;
 /// Prefixes of the logical messages (`pg_logical_emit_message`) that come through; all others stay in the database.
 /// The plugin keeps backslashes in this list, so it must need none.
 const MESSAGE_PREFIXES: &str = "rowcast,rowcast.heartbeat";
+/// With the prefix of those that are broadcasts.
+const MESSAGE_AND_BROADCAST_PREFIXES: &str = "rowcast,rowcast.heartbeat,rowcast.broadcast";
 
-/// The option list of `START_REPLICATION`, parentheses included, for these tables.
+/// The option list of `START_REPLICATION`, parentheses included, for these tables, and for broadcasts by logical message if
+/// they are wanted.
 ///
 /// No table at all is asked for with a filter on every table: an empty `add-tables` means "none" to some versions of
 /// the plugin and "all" to others.
-pub fn start_options(tables: &BTreeSet<TableName>) -> String {
+pub fn start_options(tables: &BTreeSet<TableName>, logical_broadcasts: bool) -> String {
     let mut options = String::from("(\"format-version\" '2'");
     for on in [
         "include-transaction",
@@ -28,7 +31,12 @@ pub fn start_options(tables: &BTreeSet<TableName>) -> String {
         let list: Vec<String> = tables.iter().map(escape).collect();
         push_option(&mut options, "add-tables", &list.join(","));
     }
-    push_option(&mut options, "add-msg-prefixes", MESSAGE_PREFIXES);
+    let prefixes = if logical_broadcasts {
+        MESSAGE_AND_BROADCAST_PREFIXES
+    } else {
+        MESSAGE_PREFIXES
+    };
+    push_option(&mut options, "add-msg-prefixes", prefixes);
     options.push(')');
     options
 }
@@ -82,7 +90,7 @@ mod tests {
     fn options_quote_for_the_command() {
         let tables = BTreeSet::from([TableName::new("public", "it's"), TableName::new("a", "b")]);
         assert_eq!(
-            start_options(&tables),
+            start_options(&tables, false),
             "(\"format-version\" '2', \"include-transaction\" '1', \"include-lsn\" '1', \
              \"include-timestamp\" '1', \"include-type-oids\" '1', \"include-xids\" '1', \
              \"include-types\" '0', \"add-tables\" 'a.b,public.it\\''s', \"add-msg-prefixes\" 'rowcast,rowcast.heartbeat')"
@@ -91,8 +99,9 @@ mod tests {
 
     #[test]
     fn no_table_is_not_every_table() {
-        let options = start_options(&BTreeSet::new());
+        let options = start_options(&BTreeSet::new(), true);
         assert!(options.contains("\"filter-tables\" '*.*'"), "{options}");
         assert!(!options.contains("add-tables"), "{options}");
+        assert!(options.contains("'rowcast,rowcast.broadcast'"), "{options}");
     }
 }

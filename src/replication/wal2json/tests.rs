@@ -73,6 +73,16 @@ fn logical_messages() {
 }
 
 #[test]
+fn logical_messages_may_be_in_no_encoding() {
+    let mut json = br#"{"action":"M","xid":1,"lsn":"0/1","transactional":true,"prefix":"rowcast.broadcast","content":"a"#.to_vec();
+    json.extend_from_slice(b"\xff\"}");
+    match Decoder::new().decode(&json).unwrap() {
+        Message::Message { content, .. } => assert_eq!(content, "a\u{fffd}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn values_become_text_output() {
     let columns = [
         column("b", 16, "true"),

@@ -45,6 +45,8 @@ pub struct Member {
     pub event: EventFilter,
     /// It is told when a row comes into or goes out of what it shows.
     pub transitions: bool,
+    /// It is told when the table is emptied by TRUNCATE.
+    pub truncates: bool,
     /// Which of the table's columns it is sent (by readable columns and `select`), as of the last resolution.
     pub columns: Arc<[bool]>,
 }
@@ -72,8 +74,12 @@ pub struct Scope<'a> {
 impl Member {
     /// Whether the member asked for this action.
     pub fn wants(&self, action: Action) -> bool {
+        if action == Action::Truncate {
+            return self.truncates;
+        }
         match self.event {
             EventFilter::All => true,
+            EventFilter::Truncate => false,
             EventFilter::Insert => action == Action::Insert,
             EventFilter::Update => action == Action::Update,
             EventFilter::Delete => action == Action::Delete,
@@ -104,6 +110,7 @@ impl Index {
                     binding: resolved.binding,
                     event: resolved.event,
                     transitions: resolved.transitions,
+                    truncates: resolved.truncates,
                     columns: Arc::clone(&target.columns),
                 };
                 let slot = self

@@ -21,11 +21,14 @@ fn store_in(pump: &mut Pump, stored_in: &[TableName]) {
             insert: false,
             update: false,
             delete: false,
+            truncate: false,
         },
         policies: Vec::new(),
         file_policies: Vec::new(),
         kind: RelationKind::Table,
         stored_in: stored_in.to_vec(),
+        partitioned: false,
+        ancestors: Vec::new(),
     });
     let old = &pump.snapshot;
     let catalog = Catalog {

@@ -263,6 +263,7 @@ async fn a_change_of_the_catalog_makes_everything_out_of_date() {
     pump.refresh(3).await;
     assert_eq!(orgs(&pump, id), Ok(0));
     let message = Event::Message {
+        lsn: Lsn(1),
         prefix: "rowcast".to_owned(),
         content: String::new(),
     };

@@ -41,11 +41,14 @@ fn table(oid: u32, name: &str, columns: &[(&str, u32)], policies: Vec<Policy>) -
             insert: true,
             update: true,
             delete: true,
+            truncate: true,
         },
         policies,
         file_policies: Vec::new(),
         kind: RelationKind::Table,
         stored_in: Vec::new(),
+        partitioned: false,
+        ancestors: Vec::new(),
     }
 }
 

@@ -96,11 +96,14 @@ fn table(oid: u32, names: &[&str]) -> Table {
             insert: false,
             update: false,
             delete: false,
+            truncate: false,
         },
         policies: Vec::new(),
         file_policies: Vec::new(),
         kind: RelationKind::Table,
         stored_in: Vec::new(),
+        partitioned: false,
+        ancestors: Vec::new(),
     }
 }
 

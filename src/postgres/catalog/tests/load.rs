@@ -77,11 +77,19 @@ async fn membership_and_actions_are_the_publications() {
     .await;
     let mut names: Vec<String> = catalog.tables.keys().map(ToString::to_string).collect();
     names.sort();
-    assert_eq!(names, ["public.a", "public.parts_1", "public.parts_2", "s.c"]);
+    let listed = [
+        "public.a",
+        "public.parts",
+        "public.parts_1",
+        "public.parts_2",
+        "s.c",
+    ];
+    assert_eq!(names, listed);
     let actions = Published {
         insert: true,
         update: false,
         delete: true,
+        truncate: false,
     };
     assert!(catalog.tables.values().all(|table| table.published == actions));
     assert_eq!(table(&catalog, "public", "parts_2").primary_key, [0, 1]);
@@ -98,6 +106,65 @@ async fn membership_and_actions_are_the_publications() {
         .await
         .expect("a catalog");
     assert!(nothing.tables.is_empty() && nothing.types.0.is_empty());
+}
+
+#[tokio::test]
+async fn partitioned_tables_are_published_by_what_is_published() {
+    const TABLES: &str = "CREATE SCHEMA s;
+         CREATE TABLE s.root (id int, PRIMARY KEY (id)) PARTITION BY RANGE (id);
+         CREATE TABLE middle PARTITION OF s.root FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (id);
+         CREATE TABLE leaf PARTITION OF middle FOR VALUES FROM (0) TO (5);
+         CREATE TABLE other PARTITION OF middle FOR VALUES FROM (5) TO (10);
+         ALTER TABLE leaf REPLICA IDENTITY FULL;";
+    for (publication, expected) in [
+        ("TABLE s.root", "leaf middle other root"),
+        ("TABLE s.root WITH (publish_via_partition_root)", "root"),
+        ("TABLE middle", "leaf middle other"),
+        ("TABLE middle WITH (publish_via_partition_root)", "middle"),
+        ("TABLE leaf", "leaf"),
+        ("TABLES IN SCHEMA s", "leaf middle other root"),
+        ("TABLES IN SCHEMA public", "leaf middle other"),
+        ("ALL TABLES", "leaf middle other root"),
+        ("ALL TABLES WITH (publish_via_partition_root)", "root"),
+    ] {
+        let (_, mut db) = Cluster::shared().database().await;
+        let catalog = read(
+            &mut db,
+            &format!("{TABLES} CREATE PUBLICATION p FOR {publication}"),
+        )
+        .await;
+        let mut names: Vec<&str> = catalog.tables.keys().map(|name| &*name.table).collect();
+        names.sort_unstable();
+        assert_eq!(names.join(" "), expected, "{publication}");
+        let oid = |name: &str| {
+            catalog
+                .tables
+                .values()
+                .find(|t| &*t.name.table == name)
+                .map(|t| t.oid)
+        };
+        for table in catalog.tables.values() {
+            let leaf = matches!(&*table.name.table, "leaf" | "other");
+            assert_eq!(table.partitioned, !leaf, "{}", table.name);
+            assert_eq!(table.stored_in.len(), if leaf { 1 } else { 2 });
+            let above: Vec<Option<u32>> = table.ancestors.iter().copied().map(Some).collect();
+            match &*table.name.table {
+                "root" => assert_eq!(above, []),
+                "middle" => assert_eq!(above.len(), 1),
+                _ => assert_eq!(above.len(), 2),
+            }
+            if let ("leaf" | "other", Some(middle), Some(root)) =
+                (&*table.name.table, oid("middle"), oid("root"))
+            {
+                assert_eq!(table.ancestors, [middle, root]);
+            }
+            let identity = match &*table.name.table {
+                "leaf" => ReplicaIdentity::Full,
+                _ => ReplicaIdentity::Default,
+            };
+            assert_eq!(table.replica_identity, identity, "{}", table.name);
+        }
+    }
 }
 
 #[tokio::test]

@@ -78,7 +78,11 @@ impl Room {
         }
         seat.id = MemberId(members.next);
         members.next += 1;
-        let missed = self.resume(&mut members, &mut seat);
+        if seat.returns.is_some() {
+            members.past.enter();
+        }
+        let since = seat.returns.and_then(|returns| returns.since);
+        let missed = since.and_then(|since| self.recall(&members.past, &mut seat, &since));
         seat.show(&self.name.topic, || members.presence.state());
         if members.seats.is_empty() {
             self.teller.metrics.rooms.inc();
@@ -86,13 +90,11 @@ impl Room {
         Ok((members.seats.insert(seat), missed))
     }
 
-    /// Gives somebody who comes back what was said meanwhile.
-    fn resume(&self, members: &mut Members, seat: &mut Seat) -> Option<Missed> {
-        let returns = seat.returns?;
-        members.past.enter();
-        let since = returns.since?;
-        let (said, missed) = members.past.behind(&since, returns.who.filter(|_| !seat.own));
-        let instance = members.past.instance();
+    /// Gives somebody what was said behind a place.
+    fn recall(&self, past: &Past, seat: &mut Seat, since: &Since) -> Option<Missed> {
+        let who = seat.returns.and_then(|returns| returns.who);
+        let (said, missed) = past.behind(since, who.filter(|_| !seat.own));
+        let instance = past.instance();
         for (number, broadcast) in said {
             let place = Since {
                 instance,
@@ -121,7 +123,7 @@ impl Room {
             return false;
         }
         self.teller.metrics.rooms.dec();
-        members.closed = members.past.is_over();
+        members.closed = members.past.close();
         members.closed
     }
 
@@ -138,7 +140,7 @@ impl Room {
         let mut members = self.lock();
         let due = members.past.expire(now);
         members.looked_after = due.is_some();
-        if members.seats.is_empty() && members.past.is_over() {
+        if members.seats.is_empty() && members.past.close() {
             members.closed = true;
         }
         (due, members.closed)
@@ -149,14 +151,27 @@ impl Room {
         self.lock().past.number()
     }
 
-    pub(super) fn open(&self, at: usize) {
+    pub(super) fn open(&self, at: usize) -> Option<Missed> {
         let mut members = self.lock();
-        let Members { seats, presence, .. } = &mut *members;
-        let Some(seat) = seats.get_mut(at) else { return };
+        let Members {
+            seats,
+            presence,
+            past,
+            ..
+        } = &mut *members;
+        let seat = seats.get_mut(at)?;
+        // More was said meanwhile than is kept for one member.
+        let lost = seat.take_lost().map(|number| Since {
+            instance: past.instance(),
+            number,
+            stream: None,
+        });
+        let missed = lost.and_then(|since| self.recall(past, seat, &since));
         let sent = seat.open();
         seat.show(&self.name.topic, || presence.state());
         drop(members);
         self.teller.metrics.broadcast_deliveries.inc_by(sent);
+        missed
     }
 
     pub(super) fn replayed(&self, at: usize, rows: Vec<Uuid>) {

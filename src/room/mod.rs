@@ -153,9 +153,9 @@ impl Rooms {
 
 impl Member {
     /// The reply to its join has been sent, and what was replayed to it is queued: it gets what was kept, and the state
-    /// of presence if it hears that and wants it.
-    pub fn open(&self) {
-        self.room.open(self.at);
+    /// of presence if it hears that and wants it. Of somebody who can come back: why that is not all that was said, if it is not.
+    pub fn open(&self) -> Option<Missed> {
+        self.room.open(self.at)
     }
 
     /// These rows have been replayed to it and are not said again, nor what was kept of them.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -111,6 +111,9 @@ pub(super) struct Store {
     pub(super) keeps: Keeps,
     pub(super) instance: u64,
     bytes: AtomicUsize,
+    /// Behind the last broadcast of every room that is no more: those that are made anew go on there, or places in the ones
+    /// before would seem to be places in them.
+    highest: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
@@ -120,6 +123,7 @@ impl Store {
             keeps,
             instance: rand::random(),
             bytes: AtomicUsize::new(0),
+            highest: AtomicU64::new(0),
             metrics,
         }
     }
@@ -169,10 +173,11 @@ struct Kept {
 
 impl Past {
     pub(super) fn new(store: Arc<Store>) -> Self {
+        let number = store.highest.load(Ordering::SeqCst);
         Self {
             store,
-            number: 0,
-            floor: 0,
+            number,
+            floor: number,
             kept: VecDeque::new(),
             bytes: 0,
             returning: 0,
@@ -242,7 +247,7 @@ impl Past {
         let here = since.instance == self.store.instance;
         let missed = if !here {
             Some(Missed::Instance)
-        } else if since.number < self.floor {
+        } else if since.number < self.floor || since.number > self.number {
             Some(Missed::TooOld)
         } else {
             None
@@ -271,9 +276,13 @@ impl Past {
         first.into_iter().chain(self.until).min()
     }
 
-    /// Nothing is kept, and nobody is expected.
-    pub(super) fn is_over(&self) -> bool {
-        self.kept.is_empty() && self.until.is_none() && self.returning == 0
+    /// Ends where nothing is kept and nobody is expected; whether it has.
+    pub(super) fn close(&mut self) -> bool {
+        let over = self.kept.is_empty() && self.until.is_none() && self.returning == 0;
+        if over {
+            self.store.highest.fetch_max(self.number + 1, Ordering::SeqCst);
+        }
+        over
     }
 
     fn forget_first(&mut self) -> usize {

@@ -47,6 +47,8 @@ struct Kept {
     again: Vec<Message>,
     frames: VecDeque<Message>,
     bytes: usize,
+    /// The number in front of the first that had to go.
+    lost: Option<u64>,
 }
 
 /// A broadcast for a member.
@@ -176,6 +178,16 @@ impl Seat {
         frame(self.version).map_or(Said::Not, |frame| self.put(frame.clone()))
     }
 
+    /// Somebody who can come back must not miss what had to go: from where it has to be told again, without what was kept.
+    pub(super) fn take_lost(&mut self) -> Option<u64> {
+        let Gate::Kept(kept) = &mut self.gate else {
+            return None;
+        };
+        let lost = kept.lost.take().filter(|_| self.returns.is_some())?;
+        kept.frames.clear();
+        Some(lost)
+    }
+
     /// Opens the gate, and sends what was kept. Returns how many frames that were.
     pub(super) fn open(&mut self) -> u64 {
         if self.state == StateOfPresence::TooEarly {
@@ -272,6 +284,7 @@ impl Kept {
                 break;
             };
             self.bytes -= oldest.frame.len();
+            self.lost.get_or_insert(oldest.number.saturating_sub(1));
             gone += 1;
         }
         gone

@@ -12,6 +12,7 @@ use crate::feed::{
 use crate::hub::Frame;
 use crate::protocol::errors::{JoinError, Notice};
 use crate::protocol::{self, Snapshot, SnapshotReply, SystemMessage, Version};
+use crate::room::Member;
 use crate::topic;
 
 /// How often a subscription that could not be served is tried while the client waits for it.
@@ -198,8 +199,9 @@ impl Session {
             channel.stage = Stage::Joined;
             self.context.metrics.channels.inc();
             self.tell_ready(topic);
-            if let Some(member) = self.channels.get(topic).and_then(|c| c.member.as_ref()) {
-                member.open();
+            let member = self.channels.get(topic).and_then(|c| c.member.as_ref());
+            if let Some(missed) = member.and_then(Member::open) {
+                self.notify(topic, &Notice::Resync(missed.to_string()));
             }
         }
     }

@@ -200,3 +200,48 @@ fn places_are_texts() {
         assert!(text.parse::<Since>().is_err(), "{text}");
     }
 }
+
+#[tokio::test]
+async fn a_place_in_a_room_that_is_no_more_is_no_place_in_the_next() {
+    let house = House::new();
+    let outbox = outbox();
+    let member = house.enter("realtime:a", entry(&outbox, "k"));
+    publish(&house, "one");
+    let at = place(&house, &member);
+    // Nobody can come back here, so the room ends at once.
+    drop(member);
+    assert_eq!(house.rooms.0.len(), 0);
+    let others = house.enter("realtime:a", entry(&outbox, "k"));
+    publish(&house, "two");
+    let back = house.enter("realtime:a", returning(&outbox, 1, Some(at)));
+    assert_eq!(back.missed(), Some(Missed::TooOld));
+    drop((others, back));
+}
+
+#[tokio::test]
+async fn more_than_is_kept_for_one_who_waits_for_its_reply_is_not_lost() {
+    let house = House::new();
+    let outbox = outbox();
+    let member = house.enter("realtime:a", returning(&outbox, 1, None));
+    let at = place(&house, &member);
+    drop(member);
+    publish(&house, "missed");
+    frames(&outbox);
+    let reply = HeldFrame::new(frame("[null,null,\"t\",\"e\",{\"event\":\"reply\"}]"));
+    let back = house.enter(
+        "realtime:a",
+        Entry {
+            reply: Some(reply.clone()),
+            ..returning(&outbox, 1, Some(at))
+        },
+    );
+    let many: Vec<String> = (0..1_500).map(|n| format!("said {n}")).collect();
+    for event in &many {
+        publish(&house, event);
+    }
+    reply.send(&outbox);
+    assert_eq!(back.open(), None);
+    let heard = events(&outbox);
+    assert_eq!(heard[..2], ["reply", "missed"]);
+    assert_eq!(heard[2..], many);
+}

@@ -191,7 +191,10 @@ impl Session {
         let reply = HeldFrame::new(Frame::Text(reply.into()));
         let mut config = config;
         let returns = self.resume(topic, &mut config, &reply);
+        // In front of its seat, as in `place`.
+        let cursor = (self.context.position)();
         self.enter(topic, &config, &reply, replay.is_some(), returns);
+        self.begin(topic, &config, cursor);
         let Some(Replay { since_ms, limit }) = replay else {
             return self.rows_or_reply(topic, config, reply, now);
         };

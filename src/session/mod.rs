@@ -297,6 +297,11 @@ impl Session {
     /// Takes a channel out of the books. What the feed holds for it is the caller's to undo.
     fn remove(&mut self, topic: &str) -> Option<Channel> {
         self.remember(topic);
+        self.take_out(topic)
+    }
+
+    /// The same of a channel whose place has been remembered.
+    fn take_out(&mut self, topic: &str) -> Option<Channel> {
         self.end_rows(topic);
         let mut channel = *self.channels.remove(topic)?;
         // Nothing of the room follows what is said to the channel from now on.

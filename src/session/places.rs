@@ -70,6 +70,16 @@ impl Place {
             topics: topics.collect::<Option<_>>()?,
         })
     }
+
+    /// Adds channels of which nothing is known yet.
+    pub fn begin(&mut self, begun: Vec<(Arc<str>, TopicPlace)>) {
+        for (topic, here) in begun {
+            let known = self.topics.get(&topic);
+            if known.is_none_or(|known| known.private != here.private) {
+                self.topics.insert(topic, here);
+            }
+        }
+    }
 }
 
 /// What is known of a client that has connected.
@@ -81,6 +91,10 @@ pub struct Returning {
     pub place: Option<Place>,
     /// Two connections at once have used the id, so that nobody can say which of them received what.
     pub shared: bool,
+    /// What this connection has begun or ended, from where it would go on.
+    pub here: Place,
+    /// What has begun and not been noted where others find it.
+    pub begun: Vec<(Arc<str>, TopicPlace)>,
 }
 
 /// The places of all clients. One per server.
@@ -102,8 +116,9 @@ struct Books {
 #[derive(Debug)]
 struct Record {
     place: Option<Place>,
-    /// The connection that holds it now.
+    /// The connection that holds it now, and since when.
     holder: u64,
+    since: Instant,
     connected: bool,
     shared: bool,
 }
@@ -139,6 +154,7 @@ impl Places {
         let record = books.records.entry(Arc::clone(&id)).or_insert(Record {
             place: None,
             holder: number,
+            since: now,
             connected: false,
             shared: false,
         });
@@ -146,9 +162,10 @@ impl Places {
             who: who(&id),
             place: record.place.clone(),
             shared: std::mem::take(&mut record.shared),
+            ..Returning::default()
         };
         // A connection that died unnoticed may still be held to be there: the newest one counts.
-        (record.holder, record.connected) = (number, true);
+        (record.holder, record.since, record.connected) = (number, now, true);
         drop(books);
         let holder = Holder {
             places: Arc::clone(self),
@@ -167,6 +184,7 @@ impl Places {
             let record = books.records.entry(Arc::clone(&id)).or_insert(Record {
                 place: None,
                 holder: number,
+                since: now,
                 connected: false,
                 shared: false,
             });
@@ -222,17 +240,29 @@ impl Books {
 }
 
 impl Holder {
-    /// The client has received everything up to here.
-    pub fn acknowledge(&self, place: Place) {
+    /// The client has received everything up to here, and was asked at that time.
+    pub fn acknowledge(&self, place: Place, asked: Instant) {
         let mut books = self.places.lock();
         let Some(record) = books.records.get_mut(&self.id) else {
             return;
         };
         if record.holder == self.number {
             record.place = Some(place);
-        } else {
-            // Its answers still come although another connection has taken its place: they are two.
+        } else if asked > record.since {
+            // It still answers although another connection has taken its place: they are two. Answers to what was asked
+            // before may just be late.
             record.shared = true;
+        }
+    }
+
+    /// Channels have begun: until the client is known to have more of them, it goes on from there. Those of which more is
+    /// known stay as they are.
+    pub fn begin(&self, begun: Vec<(Arc<str>, TopicPlace)>) {
+        let mut books = self.places.lock();
+        if let Some(record) = books.records.get_mut(&self.id)
+            && record.holder == self.number
+        {
+            record.place.get_or_insert_default().begin(begun);
         }
     }
 }
@@ -290,8 +320,8 @@ mod tests {
         let places = Places::new(WINDOW, 10);
         let (holder, returning) = connect(&places, "a");
         assert_eq!(returning.place, None);
-        holder.acknowledge(place(1));
-        holder.acknowledge(place(2));
+        holder.acknowledge(place(1), Instant::now());
+        holder.acknowledge(place(2), Instant::now());
         drop(holder);
         let (_, again) = connect(&places, "a");
         assert_eq!((again.place, again.shared), (Some(place(2)), false));
@@ -303,11 +333,11 @@ mod tests {
     fn a_connection_that_died_unnoticed_gives_way() {
         let places = Places::new(WINDOW, 10);
         let (old, _) = connect(&places, "a");
-        old.acknowledge(place(1));
+        old.acknowledge(place(1), Instant::now());
         let (new, returning) = connect(&places, "a");
         assert_eq!(returning.place, Some(place(1)));
         drop(old);
-        new.acknowledge(place(2));
+        new.acknowledge(place(2), Instant::now());
         drop(new);
         let (_, again) = connect(&places, "a");
         assert_eq!((again.place, again.shared), (Some(place(2)), false));
@@ -318,8 +348,8 @@ mod tests {
         let places = Places::new(WINDOW, 10);
         let (one, _) = connect(&places, "a");
         let (two, _) = connect(&places, "a");
-        two.acknowledge(place(5));
-        one.acknowledge(place(1));
+        two.acknowledge(place(5), Instant::now());
+        one.acknowledge(place(1), Instant::now());
         assert!(places.all().is_empty());
         drop(one);
         let (_, returning) = connect(&places, "a");
@@ -327,11 +357,35 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_is_late_is_no_second_client() {
+        let places = Places::new(WINDOW, 10);
+        let (one, _) = connect(&places, "a");
+        one.acknowledge(place(1), Instant::now());
+        let asked = Instant::now();
+        let (two, _) = connect(&places, "a");
+        one.acknowledge(place(2), asked);
+        drop((one, two));
+        let (_, returning) = connect(&places, "a");
+        assert!(!returning.shared && returning.place == Some(place(1)));
+    }
+
+    #[test]
+    fn what_has_begun_is_known_before_the_client_answers() {
+        let places = Places::new(WINDOW, 10);
+        let (holder, _) = connect(&places, "a");
+        let begun = |number| place(number).topics.into_iter().collect();
+        holder.begin(begun(1));
+        holder.begin(begun(2));
+        drop(holder);
+        assert_eq!(connect(&places, "a").1.place, Some(place(1)));
+    }
+
+    #[test]
     fn places_are_forgotten_after_the_window_and_when_there_are_too_many() {
         let places = Places::new(WINDOW, 2);
         for id in ["a", "b", "c"] {
             let (holder, _) = connect(&places, id);
-            holder.acknowledge(place(1));
+            holder.acknowledge(place(1), Instant::now());
         }
         assert!(!places.knows("a") && places.knows("b") && places.knows("c"));
         let later = Instant::now() + WINDOW;
@@ -368,7 +422,7 @@ mod tests {
     fn another_server_takes_over() {
         let places = Places::new(WINDOW, 10);
         let (holder, _) = connect(&places, "a");
-        holder.acknowledge(place(3));
+        holder.acknowledge(place(3), Instant::now());
         let next = Places::new(WINDOW, 10);
         next.take_over(places.all(), Instant::now());
         let (_, returning) = connect(&next, "a");

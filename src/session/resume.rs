@@ -39,12 +39,13 @@ impl Session {
                 since: since.ok(),
             });
         };
-        if returning.shared || returning.place.is_none() {
+        let here = returning.here.topics.get(topic);
+        if here.is_none() && (returning.shared || returning.place.is_none()) {
             let why = if returning.shared { SHARED } else { UNKNOWN };
             self.tell_behind(topic, reply, Notice::Resync(why.to_owned()));
         }
         let places = returning.place.as_ref().filter(|_| !returning.shared);
-        let place = places.and_then(|place| place.topics.get(topic));
+        let place = here.or_else(|| places?.topics.get(topic));
         let place = place.filter(|place| place.private == config.private);
         if let (None, Some(rows)) = (&config.since, place.and_then(|place| place.rows)) {
             config.since = Some(rows.to_string().into());
@@ -80,8 +81,12 @@ impl Session {
             .as_ref()
             .and_then(|returning| returning.place.clone());
         let mut place = known.unwrap_or_default();
+        let here = self.returning.iter().flat_map(|returning| &returning.here.topics);
+        place
+            .topics
+            .extend(here.map(|(topic, here)| (Arc::clone(topic), here.clone())));
         for (topic, channel) in &self.channels {
-            if let Some(here) = self.topic_place(channel, cursor) {
+            if let Some(here) = self.topic_place(topic, channel, cursor) {
                 place.topics.insert(Arc::clone(topic), here);
             }
         }
@@ -94,26 +99,62 @@ impl Session {
         let Some((topic, channel)) = self.channels.get_key_value(topic) else {
             return;
         };
-        let (topic, here) = (Arc::clone(topic), self.topic_place(channel, cursor));
+        let (topic, here) = (Arc::clone(topic), self.topic_place(topic, channel, cursor));
         if let (Some(returning), Some(here)) = (&mut self.returning, here) {
-            let place = returning.place.get_or_insert_default();
-            place.topics.insert(topic, here);
+            returning.here.topics.insert(topic, here);
         }
+    }
+
+    /// A channel begins that has taken its seat, and nothing was known of it. Should its connection be lost before the client
+    /// could say how far it is, it goes on from here: from where it said itself, or from `cursor`.
+    pub(super) fn begin(&mut self, topic: &Arc<str>, config: &JoinConfig, cursor: Option<Cursor>) {
+        let (Some(returning), Some(channel)) = (&self.returning, self.channels.get(topic)) else {
+            return;
+        };
+        let known = |place: &Place| {
+            place
+                .topics
+                .get(topic)
+                .is_some_and(|at| at.private == config.private)
+        };
+        let before = returning.place.as_ref().filter(|_| !returning.shared);
+        if known(&returning.here) || before.is_some_and(known) {
+            return;
+        }
+        let rows = match config.since.as_deref() {
+            None | Some("") => cursor,
+            Some(since) => since.parse().ok(),
+        };
+        let begun = TopicPlace {
+            private: config.private,
+            rows: rows.filter(|_| !config.bindings.is_empty()),
+            room: self.room_place(channel, cursor),
+        };
+        if let Some(returning) = &mut self.returning {
+            returning.here.topics.insert(Arc::clone(topic), begun.clone());
+            returning.begun.push((Arc::clone(topic), begun));
+        }
+    }
+
+    /// What has begun since this was asked last.
+    pub fn take_begun(&mut self) -> Vec<(Arc<str>, TopicPlace)> {
+        let returning = self.returning.as_mut();
+        returning.map_or_else(Vec::new, |returning| std::mem::take(&mut returning.begun))
     }
 
     /// The client has left a channel: what it misses from now on is not missed.
     pub(super) fn forget(&mut self, topic: &str) {
-        let place = self
-            .returning
-            .as_mut()
-            .and_then(|returning| returning.place.as_mut());
-        if let Some(place) = place {
+        let Some(returning) = &mut self.returning else {
+            return;
+        };
+        returning.here.topics.remove(topic);
+        if let Some(place) = &mut returning.place {
             place.topics.remove(topic);
         }
     }
 
     /// `None` for a channel that has not been joined yet: what was known of it before holds.
-    fn topic_place(&self, channel: &Channel, cursor: Option<Cursor>) -> Option<TopicPlace> {
+    fn topic_place(&self, topic: &str, channel: &Channel, cursor: Option<Cursor>) -> Option<TopicPlace> {
         if !channel.is_joined() {
             return None;
         }
@@ -122,18 +163,29 @@ impl Session {
             // It is on its way from there.
             RowState::Pending { .. } | RowState::Retry(_) | RowState::Refused => {
                 let since = rows.since.as_deref();
-                since.and_then(|text| text.parse().ok())
+                since
+                    .and_then(|text| text.parse().ok())
+                    .or_else(|| self.began(topic))
             }
-        });
-        let room = channel.member.as_ref().map(|member| room::Since {
-            instance: self.context.rooms.instance(),
-            number: member.place(),
-            stream: cursor,
         });
         Some(TopicPlace {
             private: channel.private.is_some(),
             rows: rows.flatten(),
-            room,
+            room: self.room_place(channel, cursor),
+        })
+    }
+
+    /// Where its rows began.
+    fn began(&self, topic: &str) -> Option<Cursor> {
+        self.returning.as_ref()?.here.topics.get(topic)?.rows
+    }
+
+    fn room_place(&self, channel: &Channel, cursor: Option<Cursor>) -> Option<room::Since> {
+        let member = channel.member.as_ref()?;
+        Some(room::Since {
+            instance: self.context.rooms.instance(),
+            number: member.place(),
+            stream: cursor,
         })
     }
 }

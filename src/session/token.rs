@@ -146,12 +146,14 @@ impl Session {
 
     /// Ends a channel that has been joined, and says why.
     pub(super) fn close(&mut self, topic: &Arc<str>, notice: &Notice, now: Now) -> Vec<Effect> {
+        // In front of its ends: what comes in between would be behind its place and yet not sent.
+        self.remember(topic);
         self.end_rows(topic);
         if let Some(channel) = self.channels.get_mut(topic) {
             channel.member = None;
         }
         self.notify(topic, notice);
-        let Some(channel) = self.remove(topic) else {
+        let Some(channel) = self.take_out(topic) else {
             return Vec::new();
         };
         self.note_if_empty(now);

@@ -102,6 +102,9 @@ mod tests {
         let options = start_options(&BTreeSet::new(), true);
         assert!(options.contains("\"filter-tables\" '*.*'"), "{options}");
         assert!(!options.contains("add-tables"), "{options}");
-        assert!(options.contains("'rowcast,rowcast.heartbeat,rowcast.broadcast'"), "{options}");
+        assert!(
+            options.contains("'rowcast,rowcast.heartbeat,rowcast.broadcast'"),
+            "{options}"
+        );
     }
 }

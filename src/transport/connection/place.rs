@@ -2,6 +2,7 @@
 //! written before has arrived (RFC 6455, section 5.5.3; browsers answer in order).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -11,7 +12,7 @@ use super::write::{patience, written};
 use super::{Connection, Ending};
 use crate::hub::Drained;
 use crate::protocol::errors::Close;
-use crate::session::{Holder, Place};
+use crate::session::{Holder, Place, TopicPlace};
 
 /// Pings that may wait for their pongs.
 const MOST: usize = 8;
@@ -24,7 +25,9 @@ pub(super) struct Tracking {
     /// Between two pings, otherwise: places move on without the client, and must not fall out of the window.
     idle: Duration,
     next: u64,
-    asked: VecDeque<(u64, Place)>,
+    asked: VecDeque<(u64, Place, Instant)>,
+    /// What has begun, with the ping before.
+    begun: Vec<(u64, Arc<str>, TopicPlace)>,
     wrote: bool,
     last: Instant,
 }
@@ -37,6 +40,7 @@ impl Tracking {
             idle: (window / 8).max(every),
             next: 0,
             asked: VecDeque::new(),
+            begun: Vec::new(),
             // What its joins are answered with is worth a ping.
             wrote: true,
             last: Instant::now(),
@@ -60,12 +64,29 @@ impl Tracking {
             return false;
         };
         let mut arrived = None;
-        while let Some((_, place)) = self.asked.pop_front_if(|(asked, _)| *asked <= number) {
-            arrived = Some(place);
+        while let Some(asked) = self.asked.pop_front_if(|(asked, ..)| *asked <= number) {
+            arrived = Some(asked);
         }
-        let Some(place) = arrived else { return false };
-        self.holder.acknowledge(place);
+        let Some((ping, mut place, asked)) = arrived else {
+            return false;
+        };
+        // The place knows nothing of what began behind it.
+        self.begun.retain(|(before, ..)| *before >= ping);
+        let later = self.begun.iter();
+        place.begin(
+            later
+                .map(|(_, topic, begun)| (Arc::clone(topic), begun.clone()))
+                .collect(),
+        );
+        self.holder.acknowledge(place, asked.into_std());
         true
+    }
+
+    /// Channels have begun.
+    pub(super) fn begin(&mut self, begun: Vec<(Arc<str>, TopicPlace)>) {
+        let known = |(topic, here): &(Arc<str>, TopicPlace)| (self.next, Arc::clone(topic), here.clone());
+        self.begun.extend(begun.iter().map(known));
+        self.holder.begin(begun);
     }
 }
 
@@ -75,6 +96,10 @@ impl Connection {
         let Some(tracking) = &mut self.tracking else {
             return Ok(());
         };
+        let begun = self.driver.session.take_begun();
+        if !begun.is_empty() {
+            tracking.begin(begun);
+        }
         let now = Instant::now();
         if now < tracking.due() {
             return Ok(());
@@ -84,6 +109,10 @@ impl Connection {
             return Ok(());
         }
         let place = self.driver.session.place();
+        // What may have been missed before is told before it counts as known.
+        if self.driver.session.follows_stream() && self.driver.stream.has_changed().unwrap_or_default() {
+            self.driver.stream_changed();
+        }
         // What is in the outbox belongs to it.
         match self.driver.outbox.drain().now_or_never() {
             Some(Drained::Frames(frames)) => self.write(frames).await?,
@@ -94,7 +123,7 @@ impl Connection {
             return Ok(());
         };
         tracking.next += 1;
-        tracking.asked.push_back((tracking.next, place));
+        tracking.asked.push_back((tracking.next, place, now));
         let payload = tracking.next.to_be_bytes();
         let limit = self.driver.server.settings.write_timeout;
         let stopping = patience(&self.driver.server.drain, Duration::MAX);

@@ -339,11 +339,12 @@ impl Stream {
         if how == Start::Anew || self.reset.is_some() {
             self.new_epoch(start);
             let epoch = slot.identity.epoch(&self.settings.connect.database);
-            self.intake.begin_epoch(epoch, start);
+            // In front of the new epoch: nobody may be held to be there who has not been told.
             if let Some(reason) = self.reset.take() {
                 tracing::error!(%reason, "replication stream does not continue the earlier one");
                 self.tell(StreamState::Reset(reason));
             }
+            self.intake.begin_epoch(epoch, start);
             if let Some(streamed) = self.tables.streamed() {
                 self.intake.carry(streamed);
             }

@@ -16,6 +16,7 @@ mod breaking_channels;
 mod breaking_policies;
 mod channels;
 mod clients;
+mod delivery;
 mod demo;
 mod dev;
 mod filters;

@@ -1,12 +1,12 @@
 //! Postgres as the oracle: of whole random worlds, and through a whole server.
 
 mod compiled;
-mod differential;
+pub(crate) mod differential;
 mod end_to_end;
 mod expression;
 mod judged;
 mod kinds;
-mod random;
+pub(crate) mod random;
 mod rig;
 mod shrink;
 mod staleness;

@@ -9,6 +9,7 @@ pub(crate) mod database;
 pub(crate) mod own;
 pub(crate) mod process;
 pub(crate) mod program;
+pub(crate) mod proxy;
 pub(crate) mod server;
 pub(crate) mod tls;
 pub(crate) mod token;
@@ -18,6 +19,7 @@ pub(crate) use database::Database;
 pub(crate) use own::OwnCluster;
 pub(crate) use process::Process;
 pub(crate) use program::Program;
+pub(crate) use proxy::Proxy;
 pub(crate) use server::Server;
 
 use std::time::Duration;

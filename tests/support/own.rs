@@ -75,6 +75,12 @@ impl OwnCluster {
         blocking(move || cluster.start_again().expect("a second start")).await;
     }
 
+    /// The user that Postgres runs as.
+    pub fn owner(&self) -> u32 {
+        let files = std::fs::metadata(self.cluster.data_dir());
+        std::os::unix::fs::MetadataExt::uid(&files.expect("its files"))
+    }
+
     /// What Postgres logged since its last start.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.cluster.log_file()).expect("a log")
@@ -96,6 +102,17 @@ pub async fn execute(settings: &ConnectSettings, sql: &str) -> bool {
         connection.batch_execute(sql).await.map_err(doing)
     };
     run.await.is_ok()
+}
+
+/// The first column of the first row, over a connection of its own.
+pub async fn text(settings: &ConnectSettings, sql: &str) -> String {
+    let session = Session::new("rowcast_test");
+    let connection = rowcast::postgres::connect(settings, &session).await;
+    let connection = connection.expect("the test database answers");
+    match connection.query_one(sql, &[]).await {
+        Ok(row) => row.get(0),
+        Err(error) => panic!("{sql}\n{error:?}"),
+    }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

@@ -155,6 +155,12 @@ impl Connection {
             if let Err(ending) = ended {
                 return ending;
             }
+            if let Some(tracking) = &mut self.tracking {
+                let begun = self.driver.session.take_begun();
+                if !begun.is_empty() {
+                    tracking.begin(begun);
+                }
+            }
             let wake = self.wake_at(close_at);
             if timer.is_elapsed() || wake < timer.deadline() {
                 timer.as_mut().reset(wake);

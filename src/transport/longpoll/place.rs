@@ -1,10 +1,11 @@
 //! How far the client of a session has come: its requests say which messages have arrived.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::session::{Holder, Place};
+use crate::session::{Holder, Place, TopicPlace};
 
 /// Of a client with a session id.
 #[derive(Debug)]
@@ -18,6 +19,10 @@ pub(super) struct Tracking {
     news: bool,
     /// Where the client is once it has read so many messages.
     noted: Option<(u64, Place)>,
+    /// When that was noted, and at how many messages.
+    asked: (std::time::Instant, u64),
+    /// What has begun, with the number of messages of the note before.
+    begun: Vec<(u64, Arc<str>, TopicPlace)>,
 }
 
 impl Tracking {
@@ -30,7 +35,17 @@ impl Tracking {
             // What its joins are answered with is worth a note.
             news: true,
             noted: None,
+            asked: (std::time::Instant::now(), 0),
+            begun: Vec::new(),
         }
+    }
+
+    /// Channels have begun.
+    pub(super) fn begin(&mut self, begun: Vec<(Arc<str>, TopicPlace)>) {
+        let (_, before) = self.asked;
+        let known = |(topic, here): &(Arc<str>, TopicPlace)| (before, Arc::clone(topic), here.clone());
+        self.begun.extend(begun.iter().map(known));
+        self.holder.begin(begun);
     }
 
     /// There are new messages.
@@ -46,15 +61,21 @@ impl Tracking {
     /// The client is there once it has read so many messages.
     pub(super) fn note(&mut self, messages: u64, place: Place) {
         (self.last, self.news) = (Instant::now(), false);
+        self.asked = (std::time::Instant::now(), messages);
         self.noted = Some((messages, place));
     }
 
     /// The client has read so many messages; whether anything is known by it.
     pub(super) fn read(&mut self, messages: u64) -> bool {
-        let Some((_, place)) = self.noted.take_if(|(noted, _)| *noted <= messages) else {
+        let Some((noted, mut place)) = self.noted.take_if(|(noted, _)| *noted <= messages) else {
             return false;
         };
-        self.holder.acknowledge(place);
+        // The place knows nothing of what began behind it.
+        self.begun.retain(|(before, ..)| *before >= noted);
+        let later = self.begun.iter();
+        let later = later.map(|(_, topic, begun)| (Arc::clone(topic), begun.clone()));
+        place.begin(later.collect());
+        self.holder.acknowledge(place, self.asked.0);
         true
     }
 }
@@ -62,7 +83,7 @@ impl Tracking {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::{Places, TopicPlace};
+    use crate::session::Places;
 
     #[test]
     fn a_place_counts_once_everything_before_it_has_been_read() {

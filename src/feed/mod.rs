@@ -516,14 +516,18 @@ impl Feed {
     }
 }
 
-/// What a subscriber's channel is told.
-fn notice(subscriber: &Subscriber, said: &Notice) -> Frame {
+/// What a subscriber's channel is told, with where its rows go on from if it wants to know that.
+fn notice(subscriber: &Subscriber, said: &Notice, cursor: Option<Cursor>) -> Frame {
     let text = said.to_string();
+    let cursor = cursor
+        .filter(|_| subscriber.cursors)
+        .map(|cursor| cursor.to_string());
     let message = SystemMessage {
         extension: said.extension(),
         status: said.status(),
         message: &text,
         channel: topic::sub_topic(&subscriber.topic),
+        cursor: cursor.as_deref(),
     };
     Frame::Text(protocol::system_fan_out(subscriber.version, &subscriber.topic, message).into())
 }

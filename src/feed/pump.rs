@@ -346,8 +346,9 @@ impl Pump {
             }
             self.roster.set_live(id);
             if let Some(entry) = self.roster.get(id) {
-                if let Some(gap) = gap {
-                    self.tell_outcome(entry, Some(gap));
+                match gap {
+                    Some(gap) => self.tell_outcome(entry, Some(gap)),
+                    None => self.tell_begin(entry),
                 }
                 push(entry, on_live);
             }

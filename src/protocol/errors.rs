@@ -253,6 +253,9 @@ pub enum Notice {
     /// The replication stream continues somewhere else.
     #[error("Row changes may have been missed, load the rows again: {0}")]
     StreamReset(String),
+    /// The channel begins here, and the message says from where it would go on (`config.since` was given).
+    #[error("live")]
+    Live,
     /// The channel goes on from where the client was: what it missed has been sent.
     #[error("resumed: nothing was missed")]
     Resumed,
@@ -330,7 +333,7 @@ impl Notice {
             | Self::StreamInterrupted
             | Self::StreamLive
             | Self::StreamReset(_) => "postgres_changes",
-            Self::Resumed | Self::Resync(_) => "resume",
+            Self::Live | Self::Resumed | Self::Resync(_) => "resume",
             Self::SnapshotBegins { .. } | Self::Snapshot { .. } => "snapshot",
             _ => "system",
         }
@@ -343,6 +346,7 @@ impl Notice {
             | Self::StreamInterrupted
             | Self::StreamLive
             | Self::StreamReset(_)
+            | Self::Live
             | Self::Resumed
             | Self::Resync(_)
             | Self::SnapshotBegins { .. }

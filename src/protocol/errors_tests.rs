@@ -100,6 +100,7 @@ fn notices() -> Vec<Notice> {
         Notice::StreamInterrupted,
         Notice::StreamLive,
         Notice::StreamReset("…".to_owned()),
+        Notice::Live,
         Notice::Resumed,
         Notice::Resync("…".to_owned()),
         Notice::Snapshot {

@@ -37,6 +37,8 @@ pub struct SystemMessage<'a> {
     pub message: &'a str,
     /// Sub-topic; absent only where every channel is meant.
     pub channel: Option<&'a str>,
+    /// From where the channel's rows go on, for whoever wants to be able to say so later.
+    pub cursor: Option<&'a str>,
 }
 
 impl SystemMessage<'_> {
@@ -51,6 +53,10 @@ impl SystemMessage<'_> {
         if let Some(channel) = self.channel {
             out.push_str(",\"channel\":");
             push_json_string(&mut out, channel);
+        }
+        if let Some(cursor) = self.cursor {
+            out.push_str(",\"cursor\":");
+            push_json_string(&mut out, cursor);
         }
         out.push('}');
         out
@@ -203,6 +209,7 @@ mod tests {
         status: Status::Ok,
         message: "Subscribed to PostgreSQL",
         channel: Some("room"),
+        cursor: None,
     };
 
     #[test]
@@ -273,6 +280,7 @@ mod tests {
         );
         let all = SystemMessage {
             channel: None,
+            cursor: None,
             ..NOTICE
         };
         let frame = value(&system_fan_out(Version::V2, "t", all));

@@ -244,6 +244,7 @@ impl Session {
                 status: notice.status(),
                 message: &text,
                 channel: None,
+                cursor: None,
             };
             self.send(protocol::system_fan_out(self.version, &topic, message));
         }

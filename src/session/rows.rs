@@ -289,6 +289,7 @@ pub(super) fn notice_frame(version: Version, topic: &str, channel: &Channel, not
         status: notice.status(),
         message: &text,
         channel: topic::sub_topic(topic),
+        cursor: None,
     };
     Frame::Text(protocol::system(version, channel.own_ref(), topic, message).into())
 }

@@ -186,3 +186,22 @@ async fn the_slot_is_confirmed_behind_the_window() {
     .await;
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_had_nothing_yet_knows_where_it_began() {
+    let db = Database::new().await;
+    db.execute(ROWS).await;
+    let server = Server::start(&db).await;
+    let mut client = Client::connect(&server, Version::V2, &service()).await;
+    join(&mut client, json!({"since": ""})).await;
+    let began = client
+        .expect("where it began", |m| m.payload["message"] == "live")
+        .await;
+    let cursor = began.payload["cursor"].as_str().expect("a cursor").to_owned();
+    drop(client);
+    db.execute("insert into n values (1)").await;
+    let mut client = Client::connect(&server, Version::V2, &service()).await;
+    join(&mut client, json!({"since": cursor})).await;
+    assert_eq!(rows(&mut client, 1).await, [(1, true)]);
+    server.stop().await;
+}

@@ -49,7 +49,11 @@ impl Pump {
                 let gap = Gap::Table(table.name.clone());
                 push(
                     entry,
-                    vec![notice(&entry.subscriber, &Notice::Resync(gap.to_string()))],
+                    vec![notice(
+                        &entry.subscriber,
+                        &Notice::Resync(gap.to_string()),
+                        Some(self.here()),
+                    )],
                 );
             }
         }

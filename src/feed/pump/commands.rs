@@ -117,6 +117,7 @@ impl Pump {
                     status: Status::Error,
                     message: &reason,
                     channel: topic::sub_topic(&subscriber.topic),
+                    cursor: None,
                 };
                 let text = protocol::system_fan_out(subscriber.version, &subscriber.topic, message);
                 push(&entry, vec![Frame::Text(text.into())]);

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::{Answer, Comes, Pump, push, respond};
-use crate::change::{Epoch, Lsn, Position, Since, Transaction};
+use crate::change::{Cursor, Epoch, Lsn, Position, Since, Transaction};
 use crate::feed::SubscribeError;
 use crate::feed::notice;
 use crate::feed::roster::{Entry, Roster};
@@ -276,8 +276,9 @@ impl Pump {
             if let Some(entry) = self.roster.get(id) {
                 // What it missed is in front of what says so.
                 entry.shapers.flush();
-                if comes != Comes::FromSnapshot {
-                    self.tell_outcome(entry, gap);
+                match comes {
+                    Comes::FromSnapshot => self.tell_begin(entry),
+                    Comes::Back | Comes::BackOrForRows => self.tell_outcome(entry, gap),
                 }
                 push(entry, on_live);
             }
@@ -299,7 +300,25 @@ impl Pump {
         };
         let resumes = &self.parts.metrics.resumes;
         resumes.get_or_create(&[("outcome", outcome)]).inc();
-        push(entry, vec![notice(&entry.subscriber, &said)]);
+        push(entry, vec![notice(&entry.subscriber, &said, Some(self.here()))]);
+    }
+
+    /// Behind everything that has been delivered.
+    pub(super) fn here(&self) -> Cursor {
+        Cursor {
+            epoch: self.epoch(),
+            position: Position::behind(self.position),
+        }
+    }
+
+    /// Tells somebody who has just come, and will want to come back, from where.
+    pub(super) fn tell_begin(&self, entry: &Entry) {
+        if entry.subscriber.cursors {
+            push(
+                entry,
+                vec![notice(&entry.subscriber, &Notice::Live, Some(self.here()))],
+            );
+        }
     }
 
     /// Lets go of what the replay window need not hold any more, and tells the stream how far everything is.

@@ -96,7 +96,7 @@ impl Seat {
                 held.send(subscriber.outbox.outbox());
             }
             let begins = Notice::SnapshotBegins { again: again.take() };
-            let _ = subscriber.outbox.push(notice(subscriber, &begins));
+            let _ = subscriber.outbox.push(notice(subscriber, &begins, None));
         }
         if let Some(taken) = self.taken.take() {
             // Who has gone is noticed by `is_empty`.
@@ -126,7 +126,7 @@ impl Seat {
         if let Out::Lane { subscriber, .. } = &self.out {
             let _ = subscriber
                 .outbox
-                .push(notice(subscriber, &Notice::Snapshot { rows }));
+                .push(notice(subscriber, &Notice::Snapshot { rows }, None));
         }
         self.end(End::Complete);
     }

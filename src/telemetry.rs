@@ -49,7 +49,7 @@ fn seconds() -> Histogram {
 }
 
 metrics! {
-    /// Connections open now: WebSockets and sessions of long polling.
+    /// Connections open now: WebSockets, sessions of long polling, streams of events and polls.
     connections: Gauge = "rowcast_connections", Gauge::default();
     /// Sessions of long polling open now, which count as connections.
     longpoll_sessions: Gauge = "rowcast_longpoll_sessions", Gauge::default();
@@ -193,6 +193,10 @@ metrics! {
     policy_files_broken: Gauge = "rowcast_policy_files_broken", Gauge::default();
     /// Times changed policy files were read, by outcome.
     policy_files_reloads: Family<Label, Counter> = "rowcast_policy_files_reloads_total", Family::default();
+    /// Streams of server-sent events open now. They count among the connections, too.
+    event_streams: Gauge = "rowcast_event_streams", Gauge::default();
+    /// Polls answered.
+    polls: Counter = "rowcast_polls_total", Counter::default();
 }
 
 impl Metrics {

@@ -109,7 +109,7 @@ async fn build_pages() {
     BUILT.get_or_init(build).await;
 }
 
-fn browser() -> PathBuf {
+pub fn browser() -> PathBuf {
     if let Some(named) = std::env::var_os("CHROMIUM") {
         return named.into();
     }

@@ -19,6 +19,7 @@ mod clients;
 mod delivery;
 mod demo;
 mod dev;
+mod events;
 mod filters;
 mod forms;
 mod limits;

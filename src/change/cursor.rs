@@ -43,6 +43,20 @@ impl Position {
         }
     }
 
+    /// The place right in front of a change that stands here.
+    #[must_use]
+    pub fn before(&self) -> Self {
+        let (change, ordinal) = match self.ordinal.checked_sub(1) {
+            Some(ordinal) => (self.change, ordinal),
+            None => (Lsn(self.change.0.saturating_sub(1)), u32::MAX),
+        };
+        Self {
+            commit: self.commit,
+            change,
+            ordinal,
+        }
+    }
+
     fn is_whole(&self) -> bool {
         *self == Self::behind(self.commit)
     }

@@ -11,16 +11,43 @@ use crate::change::Position;
 #[derive(Clone, Debug)]
 pub struct Lane {
     outbox: Outbox,
-    ended: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    ended: AtomicBool,
+    tag: u32,
 }
 
 impl Lane {
     /// An open lane into this outbox.
     pub fn new(outbox: &Outbox) -> Self {
+        Self::tagged(outbox, 0)
+    }
+
+    /// An open lane of this topic: its frames can be told from others.
+    pub fn of(outbox: &Outbox, topic: &str) -> Self {
+        Self::tagged(outbox, Self::tag(topic))
+    }
+
+    fn tagged(outbox: &Outbox, tag: u32) -> Self {
+        let shared = Shared {
+            ended: AtomicBool::new(false),
+            tag,
+        };
         Self {
             outbox: outbox.clone(),
-            ended: Arc::default(),
+            shared: Arc::new(shared),
         }
+    }
+
+    /// What the lanes of this topic are called where frames are told [apart by them](Outbox::drain_placed): the same on every
+    /// server. Two topics may have one tag.
+    pub fn tag(topic: &str) -> u32 {
+        // FNV-1a.
+        let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        topic.bytes().fold(0x811c_9dc5, step)
     }
 
     /// The outbox it leads to.
@@ -33,8 +60,7 @@ impl Lane {
     /// # Errors
     /// As [`Outbox::push`]; [`Overflow::Closed`] also once the lane has ended.
     pub fn push(&self, frame: Frame) -> Result<(), Overflow> {
-        // Relaxed is enough: the outbox's lock orders it.
-        self.outbox.push_if(frame, || !self.ended.load(Ordering::Relaxed))
+        self.push_placed(frame, None)
     }
 
     /// As [`Lane::push`], of a frame that stands at this place: whoever follows the outbox's places gets to know it with the
@@ -42,8 +68,14 @@ impl Lane {
     ///
     /// # Errors
     /// As [`Lane::push`].
-    pub fn push_at(&self, frame: Frame, _at: At) -> Result<(), Overflow> {
-        self.push(frame)
+    pub fn push_at(&self, frame: Frame, at: At) -> Result<(), Overflow> {
+        self.push_placed(frame, Some((self.shared.tag, at)))
+    }
+
+    fn push_placed(&self, frame: Frame, place: Option<(u32, At)>) -> Result<(), Overflow> {
+        // Relaxed is enough: the outbox's lock orders it.
+        let open = || !self.shared.ended.load(Ordering::Relaxed);
+        self.outbox.push_if(frame, place, open)
     }
 
     /// Where the first change is that was gathered for this channel and is not in the outbox yet: whoever has got everything
@@ -54,12 +86,13 @@ impl Lane {
 
     /// No other lane has it while there is this one, or a clone of it.
     pub(super) fn id(&self) -> usize {
-        Arc::as_ptr(&self.ended).addr()
+        Arc::as_ptr(&self.shared).addr()
     }
 
     /// Lets nothing more through.
     pub fn end(&self) {
-        self.outbox.locked(|| self.ended.store(true, Ordering::Relaxed));
+        let end = || self.shared.ended.store(true, Ordering::Relaxed);
+        self.outbox.locked(end);
     }
 }
 
@@ -93,5 +126,38 @@ mod tests {
             panic!("nothing queued")
         };
         assert_eq!(frames.back(), Some(&frame("left")));
+    }
+
+    #[test]
+    fn followed_outboxes_tell_where_frames_stand_and_others_do_not() {
+        let bounds = Bounds {
+            frames: 3,
+            bytes: 100,
+        };
+        let fill = |outbox: &Outbox| {
+            let (a, b) = (Lane::of(outbox, "realtime:a"), Lane::of(outbox, "realtime:b"));
+            outbox.push(frame("reply")).unwrap();
+            a.push_at(frame("one"), At::Room(7)).unwrap();
+            b.push_at(frame("two"), At::Room(3)).unwrap();
+        };
+        let followed = crate::hub::Outboxes::new(bounds, usize::MAX, Default::default()).open_followed();
+        fill(&followed);
+        let (_, places) = followed.drain_placed().now_or_never().unwrap();
+        let [a, b] = ["realtime:a", "realtime:b"].map(Lane::tag);
+        let place = |frame, lane, room| crate::hub::Placed {
+            frame,
+            lane,
+            at: At::Room(room),
+        };
+        assert_eq!(places, [place(1, a, 7), place(2, b, 3)]);
+        // Counted anew after each time.
+        Lane::of(&followed, "realtime:a")
+            .push_at(frame("three"), At::Room(8))
+            .unwrap();
+        let (_, places) = followed.drain_placed().now_or_never().unwrap();
+        assert_eq!(places, [place(0, a, 8)]);
+        let other = Outbox::new(bounds);
+        fill(&other);
+        assert!(other.drain_placed().now_or_never().unwrap().1.is_empty());
     }
 }

@@ -11,7 +11,7 @@ mod outboxes;
 pub use held::HeldFrame;
 pub use hold::Hold;
 pub use lane::Lane;
-pub use outbox::{Bounds, Drained, Outbox, Overflow};
+pub use outbox::{Bounds, Drained, Outbox, Overflow, Placed};
 pub use outboxes::Outboxes;
 
 use axum::extract::ws::Utf8Bytes;

@@ -3,8 +3,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::Frame;
 use super::outboxes::Total;
+use super::{At, Frame};
 use crate::change::Position;
 
 /// How much may wait for one connection. Both bounds hold; the first one reached overflows.
@@ -56,6 +56,19 @@ struct Queue {
     /// How many have gathered for it so far.
     holds: u64,
     state: State,
+    /// Where frames stand, if somebody follows that.
+    places: Option<Vec<Placed>>,
+}
+
+/// Where one of the frames that were drained together stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Which of them.
+    pub frame: usize,
+    /// The [`Lane::tag`](super::Lane::tag) of the lane that it came by.
+    pub lane: u32,
+    /// Where.
+    pub at: At,
 }
 
 /// See [`Hold`](super::Hold).
@@ -123,16 +136,29 @@ impl Drop for Shared {
 impl Outbox {
     /// An empty outbox by itself. Those of a server are made by [`Outboxes`](super::Outboxes).
     pub fn new(bounds: Bounds) -> Self {
-        Self::among(bounds, Arc::new(Total::unbounded()))
+        Self::with(bounds, Arc::new(Total::unbounded()), Queue::default())
     }
 
     /// An empty outbox that shares a total with others.
     pub(super) fn among(bounds: Bounds, total: Arc<Total>) -> Self {
+        Self::with(bounds, total, Queue::default())
+    }
+
+    /// The same, which remembers where frames stand: see [`Outbox::drain_placed`].
+    pub(super) fn followed(bounds: Bounds, total: Arc<Total>) -> Self {
+        let queue = Queue {
+            places: Some(Vec::new()),
+            ..Queue::default()
+        };
+        Self::with(bounds, total, queue)
+    }
+
+    fn with(bounds: Bounds, total: Arc<Total>, queue: Queue) -> Self {
         total.opened();
         Self(Arc::new(Shared {
             bounds,
             total,
-            queue: Mutex::default(),
+            queue: Mutex::new(queue),
             wake: Notify::new(),
         }))
     }
@@ -142,11 +168,16 @@ impl Outbox {
     /// # Errors
     /// [`Overflow`] if it did not fit or the outbox is closed. Callers need not act: the owner has been told.
     pub fn push(&self, frame: Frame) -> Result<(), Overflow> {
-        self.push_if(frame, || true)
+        self.push_if(frame, None, || true)
     }
 
-    /// Queues a frame if `allowed` says so under the lock; [`Overflow::Closed`] otherwise.
-    pub(super) fn push_if(&self, frame: Frame, allowed: impl FnOnce() -> bool) -> Result<(), Overflow> {
+    /// Queues a frame, that stands there on a lane, if `allowed` says so under the lock; [`Overflow::Closed`] otherwise.
+    pub(super) fn push_if(
+        &self,
+        frame: Frame,
+        place: Option<(u32, At)>,
+        allowed: impl FnOnce() -> bool,
+    ) -> Result<(), Overflow> {
         let mut queue = self.lock();
         if queue.state != State::Open || !allowed() {
             return Err(Overflow::Closed);
@@ -160,6 +191,14 @@ impl Outbox {
             total.remove(queue.clear());
         } else {
             total.add(cost(1, frame.len()));
+            let number = queue.frames.len();
+            if let (Some(places), Some((lane, at))) = (&mut queue.places, place) {
+                places.push(Placed {
+                    frame: number,
+                    lane,
+                    at,
+                });
+            }
             queue.bytes = queue.bytes.saturating_add(frame.len());
             queue.frames.push_back(frame);
         }
@@ -177,11 +216,17 @@ impl Outbox {
     /// Waits until there is something to send and takes all of it. Whoever comes has written what it took before.
     /// Cancel-safe; one task at a time.
     pub async fn drain(&self) -> Drained {
+        self.drain_placed().await.0
+    }
+
+    /// As [`Outbox::drain`], with where the frames stand if the outbox is [followed](Outbox::followed): those that stand
+    /// somewhere, in order.
+    pub async fn drain_placed(&self) -> (Drained, Vec<Placed>) {
         loop {
             {
                 let mut queue = self.lock();
                 if queue.state == State::Overflowed {
-                    return Drained::Overflowed;
+                    return (Drained::Overflowed, Vec::new());
                 }
                 if queue.taken > 0 {
                     self.0.total.remove(queue.taken);
@@ -190,9 +235,19 @@ impl Outbox {
                 if !queue.frames.is_empty() {
                     queue.taken = queue.queued();
                     queue.bytes = 0;
-                    return Drained::Frames(std::mem::take(&mut queue.frames));
+                    let places = queue.places.as_mut().map(std::mem::take).unwrap_or_default();
+                    let frames = std::mem::take(&mut queue.frames);
+                    return (Drained::Frames(frames), places);
                 }
             }
+            self.0.wake.notified().await;
+        }
+    }
+
+    /// Waits until [`Outbox::drain`] would not wait, and takes nothing. Cancel-safe; in place of it, not beside it.
+    pub async fn filled(&self) {
+        let waits = |queue: &Queue| queue.frames.is_empty() && queue.state != State::Overflowed;
+        while waits(&self.lock()) {
             self.0.wake.notified().await;
         }
     }
@@ -275,6 +330,11 @@ impl Outbox {
     pub fn is_pressed(&self) -> bool {
         let queue = self.lock();
         queue.frames.len() * 2 >= self.0.bounds.frames || queue.bytes * 2 >= self.0.bounds.bytes
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.lock().frames.is_empty()
     }
 
     /// Whether frames are still accepted.

@@ -37,6 +37,11 @@ impl Outboxes {
     pub fn open(&self) -> Outbox {
         Outbox::among(self.bounds, Arc::clone(&self.total))
     }
+
+    /// One more, which remembers where frames stand.
+    pub fn open_followed(&self) -> Outbox {
+        Outbox::followed(self.bounds, Arc::clone(&self.total))
+    }
 }
 
 /// What several outboxes hold together. The count is the metric itself: one relaxed addition for each frame.

@@ -169,6 +169,24 @@ impl JoinError {
     }
 }
 
+/// The HTTP status for a join that was refused with `<code>: <text>`, where it was asked for by a request.
+pub fn join_status(reason: &str) -> u16 {
+    let (code, _) = reason.split_once(':').unwrap_or((reason, ""));
+    match code {
+        "TopicNameRequired"
+        | "TopicNameTooLong"
+        | "JoinPayloadTooLarge"
+        | "PostgresChangesLimitReached"
+        | "UnableToReplayMessages"
+        | "RealtimeDisabledForConfiguration" => 400,
+        "MissingAPIKey" | "InvalidJWTToken" | "MalformedJWT" | "JwtSignatureError" | "JwtSignerError" => 401,
+        "Unauthorized" | "PrivateOnly" => 403,
+        "ChannelRateLimitReached" | "ClientJoinRateLimitReached" => 429,
+        // The database, the server, or time.
+        _ => 503,
+    }
+}
+
 /// Why a push other than a join was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {

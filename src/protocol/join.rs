@@ -37,6 +37,9 @@ pub struct JoinConfig {
 /// `config.broadcast`.
 #[derive(Clone, Debug, Default)]
 pub struct BroadcastConfig {
+    /// `"enabled": false`: the channel takes no place in the room, neither for broadcasts nor for presence. An extension, for
+    /// channels that are there for their rows alone.
+    pub off: bool,
     /// Every broadcast is answered.
     pub ack: bool,
     /// `self`: the sender gets its own broadcasts too.
@@ -175,6 +178,7 @@ fn token(payload: &Object<'_>) -> Option<String> {
 
 fn broadcast(config: &Object<'_>) -> BroadcastConfig {
     BroadcastConfig {
+        off: config.get("enabled").is_some_and(|raw| raw.get() == "false"),
         ack: flag(config, "ack"),
         own: flag(config, "self"),
         replication_ready: flag(config, "replication_ready"),

@@ -30,6 +30,24 @@ fn what_supabase_js_sends_is_understood() {
 }
 
 #[test]
+fn a_channel_may_be_there_for_its_rows_alone() {
+    let off = |config: &str| {
+        parse(&format!(r#"{{"config":{{"broadcast":{config}}}}}"#))
+            .broadcast
+            .off
+    };
+    assert!(off(r#"{"enabled":false}"#));
+    for on in [
+        "{}",
+        r#"{"enabled":true}"#,
+        r#"{"enabled":null}"#,
+        r#"{"enabled":"false"}"#,
+    ] {
+        assert!(!off(on), "{on}");
+    }
+}
+
+#[test]
 fn the_array_is_there_even_when_empty() {
     for payload in [
         r#"{"config":{}}"#,

@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::serve::{Listener, ListenerExt};
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
@@ -21,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
-use crate::transport::Stream;
+use crate::transport::{Hangup, Stream};
 
 /// So much may wait in the kernel to be sent on one connection: what is on its way comes on top. Bytes.
 const UNSENT: u32 = 128 * 1024;
@@ -154,17 +157,27 @@ async fn serve_http1(stream: Stream, service: Service, shutdown: &Shutdown) -> h
     http.timer(TokioTimer::new())
         .header_read_timeout(service.bounds.time)
         .max_header_size(service.bounds.bytes);
+    let hangup = Hangup::default();
     let router = TowerToHyperService::new(service.router);
+    let routes = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(hangup.clone());
+        router.call(request)
+    });
     let mut served = pin!(
-        http.serve_connection(TokioIo::new(stream), router)
+        http.serve_connection(TokioIo::new(stream), routes)
             .with_upgrades()
     );
-    tokio::select! {
-        ended = served.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
+    let ended = async {
+        tokio::select! {
+            ended = served.as_mut() => return ended,
+            () = shutdown.cancelled() => {}
         }
+        served.as_mut().graceful_shutdown();
+        served.await
+    };
+    tokio::select! {
+        ended = ended => ended,
+        () = hangup.asked() => Ok(()),
     }
 }
 

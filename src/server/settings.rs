@@ -338,7 +338,10 @@ pub(super) fn transport(config: &Config) -> transport::Settings {
         write_timeout: session.write_timeout,
         acknowledge: config.resume.acknowledge,
         window: config.resume.window,
+        keep_alive: session.keep_alive,
         poll_wait: session.poll_wait,
+        cookie: (!config.auth.cookie.is_empty()).then(|| config.auth.cookie.clone()),
+        query_token: config.auth.query_token,
         metrics_token: (!config.metrics.token.is_empty()).then(|| config.metrics.token.clone()),
         ..transport::Settings::default()
     }

@@ -75,7 +75,7 @@ impl Session {
             presence: true,
         };
         let entry = Entry {
-            lane: Lane::new(&self.outbox),
+            lane: Lane::of(&self.outbox, topic),
             version: self.version,
             join_ref: channel.own_ref().cloned(),
             hears: channel

@@ -10,7 +10,7 @@ use crate::auth::{Claims, MAX_TOKEN_BYTES};
 use crate::feed::Style;
 use crate::hub::{Frame, HeldFrame, Lane};
 use crate::protocol::errors::{Close, JoinError, PushError};
-use crate::protocol::{self, ClientMessage, JoinConfig, Payload, Status};
+use crate::protocol::{self, ClientMessage, JoinConfig, Payload, Status, Version};
 use crate::topic;
 
 /// Error replies one connection may have waiting; beyond that the oldest goes out early.
@@ -193,7 +193,9 @@ impl Session {
         let returns = self.resume(topic, &mut config, &reply);
         // In front of its seat, as in `place`.
         let cursor = (self.context.position)();
-        self.enter(topic, &config, &reply, replay.is_some(), returns);
+        if !config.broadcast.off {
+            self.enter(topic, &config, &reply, replay.is_some(), returns);
+        }
         self.begin(topic, &config, cursor);
         let Some(Replay { since_ms, limit }) = replay else {
             return self.rows_or_reply(topic, config, reply, now);
@@ -234,7 +236,7 @@ impl Session {
             },
             state: RowState::Pending { again: false },
             begun: false,
-            lane: Lane::new(&self.outbox),
+            lane: Lane::of(&self.outbox, topic),
         });
         let Some(channel) = self.channels.get_mut(topic) else {
             return Vec::new();
@@ -302,7 +304,8 @@ impl Session {
     /// a join after ten seconds.
     fn delay(&mut self, frame: Frame, since: Instant, now: Now) {
         let due = since + self.context.limits.join_error_delay;
-        if due <= now.instant || frame.len() > MAX_DELAYED_BYTES {
+        // Who joins by a request is not told by this frame, and waits for the answer to that.
+        if self.version == Version::Events || due <= now.instant || frame.len() > MAX_DELAYED_BYTES {
             let _ = self.outbox.push(frame);
             return;
         }

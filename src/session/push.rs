@@ -182,6 +182,8 @@ impl Session {
     /// Does it. Whoever comes here may.
     fn act(&mut self, topic: &Arc<str>, push: Push, now: Now) {
         let Some(member) = self.channels.get(topic).and_then(|c| c.member.as_ref()) else {
+            // The client wanted no place in the room.
+            self.deny(topic, &push, &PushError::UnmatchedTopic);
             return;
         };
         match &push.act {

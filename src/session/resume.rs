@@ -93,6 +93,20 @@ impl Session {
         place
     }
 
+    /// How far the client is in the room of a channel once everything that is in its outbox now has arrived, also where the feed
+    /// has sent the reply just now. `None` for a channel that is in no room, or not yet.
+    pub fn place_in_room(&self, topic: &str) -> Option<room::Since> {
+        let stream = (self.context.position)();
+        let channel = self.channels.get(topic)?;
+        let answered = channel.is_joined() || channel.held_reply().is_some_and(HeldFrame::was_sent);
+        let member = channel.member.as_ref().filter(|_| answered)?;
+        Some(room::Since {
+            instance: self.context.rooms.instance(),
+            number: member.place(),
+            stream,
+        })
+    }
+
     /// Remembers how far a channel is that ends: its client may join it again.
     pub(super) fn remember(&mut self, topic: &str) {
         let cursor = (self.context.position)();

@@ -267,7 +267,8 @@ impl Session {
         }
     }
 
-    fn topic_of(&self, id: SubscriberId) -> Option<Arc<str>> {
+    /// The topic of the channel that has this row subscription.
+    pub fn topic_of(&self, id: SubscriberId) -> Option<Arc<str>> {
         let has_id = |channel: &Channel| channel.rows.as_ref().is_some_and(|rows| rows.id == id);
         let found = self.channels.iter().find(|(_, channel)| has_id(channel));
         found.map(|(topic, _)| Arc::clone(topic))

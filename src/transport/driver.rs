@@ -58,7 +58,10 @@ pub(super) enum Outcome {
 impl Driver {
     /// The second is there for a client that can come back.
     pub(super) fn new(server: Arc<Server>, new: New) -> (Self, Option<Holder>) {
-        let outbox = server.outboxes.open();
+        let outbox = match new.version {
+            Version::Events => server.outboxes.open_followed(),
+            Version::V1 | Version::V2 | Version::V2Text => server.outboxes.open(),
+        };
         let context = Arc::clone(&server.context);
         let mut stream = server.rows.stream();
         let New {

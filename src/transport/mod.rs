@@ -1,7 +1,7 @@
 //! HTTP and WebSocket: axum adapters around [`Session`](crate::session::Session).
 //!
 //! `admission` decides who may connect, `websocket` upgrades, `connection` is the one task of each socket and `driver` what it
-//! drives, `longpoll` is a connection made of requests, `rest` takes broadcasts without one, `admin` answers health checks and metrics. What a message means is not
+//! drives, `longpoll` is a connection made of requests, `events` are streams and polls, `rest` takes broadcasts without one, `admin` answers health checks and metrics. What a message means is not
 //! decided here.
 
 mod admin;
@@ -10,6 +10,8 @@ mod body;
 mod connection;
 mod credentials;
 mod driver;
+mod events;
+mod hangup;
 mod longpoll;
 mod rest;
 mod seams;
@@ -18,6 +20,7 @@ mod socket;
 mod stream;
 mod websocket;
 
+pub use hangup::Hangup;
 pub use seams::{ChannelRights, Pending, PlaceKeeper, RowFeed, TokenVerifier};
 pub use stream::Stream;
 
@@ -74,8 +77,14 @@ pub struct Settings {
     pub acknowledge: Duration,
     /// How long what was missed can be had. Default 2 min.
     pub window: Duration,
-    /// Longest wait of a long poll. Default 25 s.
+    /// A stream of events that has nothing to say says so this often. Default 15 s.
+    pub keep_alive: Duration,
+    /// Longest wait of a poll. Default 25 s.
     pub poll_wait: Duration,
+    /// The cookie that streams and polls take a token from, if there is one. Default: none.
+    pub cookie: Option<String>,
+    /// Whether they take one from the query. Default true.
+    pub query_token: bool,
     /// A session of long polling that nobody polls for this long ends. Default 30 s.
     pub poll_patience: Duration,
     /// If set, `/metrics` wants `Authorization: Bearer` with this token. Default: open.
@@ -101,7 +110,10 @@ impl Default for Settings {
             write_timeout: Duration::from_secs(15),
             acknowledge: Duration::from_secs(1),
             window: Duration::from_secs(120),
+            keep_alive: Duration::from_secs(15),
             poll_wait: Duration::from_secs(25),
+            cookie: None,
+            query_token: true,
             poll_patience: Duration::from_secs(30),
             metrics_token: None,
         }
@@ -251,6 +263,11 @@ fn routes(server: Arc<Server>) -> Router {
             .route(&format!("{socket}/websocket"), any(websocket::connect))
             .route(&format!("{socket}/websocket/"), any(websocket::connect))
             .route(&format!("{socket}/longpoll"), any(longpoll::serve));
+    }
+    for path in ["", "/socket", "/realtime/v1"] {
+        router = router
+            .route(&format!("{path}/sse"), get(events::sse))
+            .route(&format!("{path}/poll"), get(events::poll));
     }
     for api in ["/api", "/realtime/v1/api"] {
         let rated = Router::new()

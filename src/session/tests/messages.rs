@@ -72,6 +72,20 @@ fn texts(outbox: &Outbox) -> Vec<Value> {
 }
 
 #[test]
+fn a_channel_that_is_there_for_its_rows_is_in_no_room() {
+    let mut client = joined(json!({"broadcast": {"enabled": false, "ack": true}}));
+    let (member, neighbour) = neighbour(&client, false, Version::V2);
+    client.broadcast(TOPIC, &said("e"));
+    let refused = error(json!({"reason": "unmatched topic"}));
+    assert_eq!(client.frames(), [refused]);
+    member.publish(&crate::protocol::Broadcast {
+        content: crate::protocol::Content::Envelope(said("e").to_string().into()),
+        id: None,
+    });
+    assert!(client.frames().is_empty() && texts(&neighbour).is_empty());
+}
+
+#[test]
 fn a_broadcast_reaches_the_others_and_only_who_wants_its_own() {
     for (own, ack) in [(false, false), (false, true), (true, false), (true, true)] {
         let mut client = joined(json!({"broadcast": {"self": own, "ack": ack}}));

@@ -1,6 +1,7 @@
 //! The adapters on real sockets, with a feed and a verifier that tests hold in their hands.
 
 mod broadcasts;
+mod events;
 mod frames;
 mod http;
 mod longpoll;
@@ -20,7 +21,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::auth::{Claims, TokenError};
-use crate::change::StreamState;
+use crate::change::{Cursor, StreamState};
 use crate::feed::{AuthorityError, Rows, Seeker, SubscribeError, SubscribeRequest, Subscribed, SubscriberId};
 use crate::hub::Frame;
 use crate::messages::{MessagesError, Persist, Stored};
@@ -57,6 +58,7 @@ struct FakeFeed {
     stream: watch::Receiver<StreamState>,
     requests: mpsc::UnboundedSender<SubscribeRequest>,
     given_back: mpsc::UnboundedSender<SubscriberId>,
+    position: Arc<std::sync::Mutex<Option<Cursor>>>,
 }
 
 /// Nobody comes from another server.
@@ -69,15 +71,19 @@ impl super::PlaceKeeper for NoKeeper {
 }
 
 impl RowFeed for FakeFeed {
-    fn position(&self) -> Option<crate::change::Cursor> {
-        None
-    }
-
     fn next_id(&self) -> SubscriberId {
         SubscriberId(self.ids.fetch_add(1, Ordering::Relaxed))
     }
 
     fn subscribe(&self, request: SubscribeRequest) -> Pending<Result<Subscribed, SubscribeError>> {
+        if request
+            .bindings
+            .iter()
+            .any(|binding| binding.table.as_deref() == Some("none"))
+        {
+            let refused = SubscribeError::Refused("there is no such table".to_owned());
+            return Box::pin(std::future::ready(Err(refused)));
+        }
         if let Some(reply) = &request.reply {
             reply.send(request.subscriber.outbox.outbox());
         }
@@ -111,6 +117,10 @@ impl RowFeed for FakeFeed {
             tables: Vec::new(),
             channels: None,
         })))
+    }
+
+    fn position(&self) -> Option<Cursor> {
+        *self.position.lock().unwrap()
     }
 
     fn stream(&self) -> watch::Receiver<StreamState> {
@@ -172,6 +182,7 @@ struct Server {
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
     stream: watch::Sender<StreamState>,
+    position: Arc<std::sync::Mutex<Option<Cursor>>>,
     requests: Mutex<mpsc::UnboundedReceiver<SubscribeRequest>>,
     given_back: Mutex<mpsc::UnboundedReceiver<SubscriberId>>,
 }
@@ -194,11 +205,13 @@ impl Server {
             join_error_delay: Duration::ZERO,
             ..Limits::default()
         };
+        let position = Arc::default();
         let feed = FakeFeed {
             ids: AtomicU64::new(1),
             stream: states,
             requests,
             given_back,
+            position: Arc::clone(&position),
         };
         let rights = Arc::new(FakeRights::default());
         let rooms = Rooms::start(
@@ -234,6 +247,7 @@ impl Server {
             metrics,
             shutdown,
             stream,
+            position,
             requests: Mutex::new(requested),
             given_back: Mutex::new(back),
         }

@@ -1,0 +1,376 @@
+//! The channels of one request: joined by messages made from its URL, driven as those of a WebSocket are.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::{FutureExt, StreamExt};
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::super::driver::{Driver, New, Outcome, now};
+use super::super::{Pending, Server};
+use super::batch::Batch;
+use super::frames::{self, RESYNC};
+use super::place::Place;
+use super::progress::{Progress, Wanted};
+use super::query::{Asked, Join};
+use super::refusal::Refusal;
+use crate::feed::{SubscribeError, Subscribed};
+use crate::hub::{Drained, Frame, Lane};
+use crate::protocol::errors::Close;
+use crate::protocol::{ClientMessage, JoinConfig, Payload, Ref, Status};
+use crate::{room, topic};
+
+/// What is told to whoever comes with a place that cannot be read.
+const UNREADABLE: &str = "the cursor cannot be read";
+
+/// What is told to a channel that the place of the others says nothing of.
+const NOT_NAMED: &str = "the cursor says nothing of this channel";
+
+/// The channels of a request, from their joins to their end.
+pub(super) struct Channels {
+    pub(super) driver: Driver,
+    pub(super) joined: Vec<Channel>,
+    pub(super) progress: Progress,
+    /// Said before anything else: what of the past is not to be had.
+    notices: Vec<Frame>,
+    /// Channels whose rows have gone live since the outbox was emptied last.
+    pub(super) lived: Vec<u32>,
+    pub(super) wants_presence: bool,
+    /// One for all waits: it is moved only where it would be late.
+    timer: Pin<Box<Sleep>>,
+    stopping: Pending<()>,
+    /// It stands in the line of those who wait for the server's end.
+    in_line: bool,
+    stopped: bool,
+    ended: bool,
+}
+
+pub(super) struct Channel {
+    pub(super) topic: Arc<str>,
+    pub(super) tag: u32,
+    pub(super) stage: Stage,
+    /// What the reply to its join says.
+    pub(super) response: Value,
+}
+
+/// How far a channel is.
+pub(super) enum Stage {
+    Asked,
+    Joined,
+    Over(Refusal),
+}
+
+/// What [`Channels::next`] waited for.
+pub(super) enum Woken {
+    /// What was in the outbox.
+    Frames(Batch),
+    /// More came than was taken: it is over.
+    Overflowed,
+    /// It is time.
+    Time,
+    /// The server stops.
+    Stopping,
+    /// A channel has got further, or is over, without a frame.
+    Moved,
+    /// The session wants an end.
+    Close(Close),
+}
+
+impl Channels {
+    /// Sends the joins of a request that has been let in.
+    pub(super) fn join(server: Arc<Server>, new: New, asked: &Asked) -> Result<Self, Close> {
+        let drain = server.drain.clone();
+        let stopping: Pending<()> = Box::pin(async move { drain.begun().await });
+        let mut channels = Self {
+            driver: Driver::new(server, new).0,
+            joined: Vec::with_capacity(asked.joins.len()),
+            progress: Progress::default(),
+            notices: Vec::new(),
+            lived: Vec::new(),
+            wants_presence: false,
+            timer: Box::pin(sleep_until(Instant::now())),
+            stopping,
+            in_line: false,
+            stopped: false,
+            ended: false,
+        };
+        let told = asked.since.as_deref().filter(|text| !text.is_empty());
+        let place = told.map(str::parse::<Place>);
+        for join in &asked.joins {
+            channels.start(join, place.as_ref().map(|place| place.as_ref().ok()))?;
+        }
+        Ok(channels)
+    }
+
+    /// `since`: `None` for somebody new, and no place in it for one that cannot be read.
+    fn start(&mut self, join: &Join, since: Option<Option<&Place>>) -> Result<(), Close> {
+        let tag = Lane::tag(&join.topic);
+        let rows = since.flatten().and_then(|place| place.rows_of(tag));
+        let room = since.flatten().and_then(|place| place.room(tag));
+        let mut payload = join.payload.clone();
+        if let Some(Value::Object(config)) = payload.get_mut("config") {
+            config.insert("since".to_owned(), rows.unwrap_or_default().into());
+            let broadcast = config.entry("broadcast").or_insert_with(|| json!({}));
+            if let Value::Object(broadcast) = broadcast {
+                broadcast.insert("since".to_owned(), room.unwrap_or_default().into());
+            }
+        }
+        let sub_topic = topic::sub_topic(&join.topic).unwrap_or_default();
+        let payload = to_raw_value(&payload).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        let config = JoinConfig::parse(sub_topic, &payload);
+        if !config.bindings.is_empty() {
+            self.progress.rows(Wanted {
+                tag,
+                several: several(&config),
+                since: rows,
+            });
+            let unknown = match since {
+                Some(None) => Some(UNREADABLE),
+                Some(Some(_)) if rows.is_none() => Some(NOT_NAMED),
+                _ => None,
+            };
+            if let Some(reason) = unknown {
+                let text = format!("{RESYNC}{reason}");
+                self.notices
+                    .push(frames::system(&join.topic, "resume", Status::Ok, &text));
+            }
+        }
+        if let Some(room) = room {
+            self.progress.returns(tag, room);
+        }
+        self.wants_presence |= config.presence.enabled;
+        self.joined.push(Channel {
+            topic: join.topic.as_str().into(),
+            tag,
+            stage: Stage::Asked,
+            response: Value::Null,
+        });
+        self.send(&join.topic, "phx_join", &payload)
+    }
+
+    fn send(&mut self, topic: &str, event: &str, payload: &RawValue) -> Result<(), Close> {
+        let message = ClientMessage {
+            join_ref: Some(Ref::text("1")),
+            reference: Some(Ref::text("1")),
+            topic: topic.into(),
+            event: event.into(),
+            payload: Payload::Json(payload),
+        };
+        self.driver.message(Ok(message), payload.get().len())
+    }
+
+    pub(super) fn server(&self) -> &Arc<Server> {
+        &self.driver.server
+    }
+
+    /// Waits for something to do, until `deadline` at the latest, and for what is in the outbox only if it `drains`. One that
+    /// does not is told when that overflows. Cancel-safe.
+    pub(super) async fn next(&mut self, deadline: Instant, drains: bool) -> Woken {
+        loop {
+            let wake = deadline.min(self.driver.wake_at());
+            if self.timer.is_elapsed() || wake < self.timer.deadline() {
+                self.timer.as_mut().reset(wake);
+            }
+            let (stopping, in_line) = (&mut self.stopping, &mut self.in_line);
+            let drain = &self.driver.server.drain;
+            // As for WebSockets: whoever stands in line asks again only when there is an answer.
+            let poll_stopping = |cx: &mut Context<'_>| {
+                if *in_line && !drain.has_begun() {
+                    return Poll::Pending;
+                }
+                *in_line = true;
+                stopping.as_mut().poll(cx)
+            };
+            let ended = tokio::select! {
+                biased;
+                () = self.driver.outbox.filled(), if drains => return self.drained(),
+                () = self.driver.outbox.overflowed(), if !drains => return Woken::Overflowed,
+                Some(outcome) = self.driver.under_way.next() => {
+                    let moved = self.learn(outcome.as_ref());
+                    match self.driver.concluded(outcome) {
+                        Ok(()) if moved => return Woken::Moved,
+                        ended => ended,
+                    }
+                }
+                Ok(()) = self.driver.stream.changed(), if self.driver.session.follows_stream() => {
+                    self.driver.stream_changed();
+                    Ok(())
+                }
+                () = self.timer.as_mut() => {
+                    // Nothing is to be heard of who made a request.
+                    self.driver.session.heard(now());
+                    self.driver.tick()
+                }
+                () = poll_fn(poll_stopping), if !self.stopped => {
+                    self.stopped = true;
+                    return Woken::Stopping;
+                }
+            };
+            if let Err(close) = ended {
+                return Woken::Close(close);
+            }
+            if Instant::now() >= deadline {
+                return Woken::Time;
+            }
+        }
+    }
+
+    /// Takes out what is in the outbox, if there is something.
+    fn drained(&mut self) -> Woken {
+        // In this order: everything up to here is in the outbox then.
+        let feed = self.driver.server.rows.position();
+        match self.driver.outbox.drain_placed().now_or_never() {
+            Some((Drained::Frames(frames), places)) => Woken::Frames(self.sift(frames, places, feed)),
+            Some((Drained::Overflowed, _)) => Woken::Overflowed,
+            None => Woken::Moved,
+        }
+    }
+
+    /// What an outcome means for the places, and for a channel whose rows are refused. Returns whether something came of it.
+    fn learn(&mut self, outcome: Option<&Outcome>) -> bool {
+        let Some(Outcome::Subscribed(id, result)) = outcome else {
+            return false;
+        };
+        let Some(topic) = self.driver.session.topic_of(*id) else {
+            return false;
+        };
+        let Some(channel) = self.joined.iter_mut().find(|channel| channel.topic == topic) else {
+            return false;
+        };
+        match result {
+            Ok(Subscribed::Live) => self.lived.push(channel.tag),
+            // What comes of a snapshot has no place: its channel is live behind it.
+            Ok(Subscribed::Sending(_)) => return false,
+            // Nobody can send it another token.
+            Err(SubscribeError::Refused(text)) => {
+                channel.stage = Stage::Over(Refusal::Rows(text.clone()));
+                self.progress.over(channel.tag);
+            }
+            Err(SubscribeError::Unavailable(_) | SubscribeError::Behind(_)) => return false,
+        }
+        true
+    }
+
+    /// Gives up the channels whose rows were refused. The session has said why.
+    pub(super) fn leave_refused(&mut self) {
+        let refused = |channel: &&Channel| matches!(channel.stage, Stage::Over(Refusal::Rows(_)));
+        let topics: Vec<Arc<str>> = self
+            .joined
+            .iter()
+            .filter(refused)
+            .map(|channel| Arc::clone(&channel.topic))
+            .collect();
+        for topic in topics {
+            // A leave closes nothing.
+            let _ = self.send(&topic, "phx_leave", RawValue::NULL);
+        }
+    }
+
+    /// Whether every join has been answered.
+    pub(super) fn are_answered(&self) -> bool {
+        let waits = |channel: &Channel| matches!(channel.stage, Stage::Asked);
+        !self.joined.iter().any(waits)
+    }
+
+    /// Why there is nothing left to hear, if there is not: what was wrong first.
+    pub(super) fn refusal(&self) -> Option<&Refusal> {
+        let mut refusals = self.joined.iter().map(|channel| match &channel.stage {
+            Stage::Over(refusal) => Some(refusal),
+            Stage::Asked | Stage::Joined => None,
+        });
+        let first = refusals.next()??;
+        refusals.all(|refusal| refusal.is_some()).then_some(first)
+    }
+
+    /// What was to be said before anything else.
+    pub(super) fn notices(&mut self) -> Vec<Frame> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// The channels that are joined, each with what the reply to its join says.
+    pub(super) fn summary(&self) -> Value {
+        let joined = self.joined.iter();
+        let joined = joined.filter(|channel| matches!(channel.stage, Stage::Joined));
+        let one = |channel: &Channel| {
+            let mut entry = json!({ "topic": &*channel.topic });
+            if let (Value::Object(entry), Value::Object(response)) = (&mut entry, &channel.response) {
+                entry.extend(response.clone());
+            }
+            entry
+        };
+        joined.map(one).collect()
+    }
+
+    /// How far everything that was taken reaches.
+    pub(super) fn progress(&mut self) -> &mut Progress {
+        &mut self.progress
+    }
+
+    /// Whether the place of every channel is known.
+    pub(super) fn is_placed(&mut self) -> bool {
+        self.rest();
+        self.progress.is_known()
+    }
+
+    /// Where the channels that are joined are in their rooms, by tag.
+    pub(super) fn rooms(&self) -> Vec<(u32, room::Since)> {
+        let joined = self.joined.iter();
+        let joined = joined.filter(|channel| matches!(channel.stage, Stage::Joined));
+        let here = |channel: &Channel| self.driver.session.place_in_room(&channel.topic);
+        joined
+            .filter_map(|channel| Some((channel.tag, here(channel)?)))
+            .collect()
+    }
+
+    /// If the outbox is empty, where the feed was before is how far everybody has got. Returns whether it is.
+    pub(super) fn rest(&mut self) -> bool {
+        // In this order: what comes meanwhile is in the outbox then.
+        let rooms = self.rooms();
+        let feed = self.driver.server.rows.position();
+        if !self.driver.outbox.is_empty() {
+            return false;
+        }
+        self.progress.drained(&std::mem::take(&mut self.lived), feed);
+        for (tag, at) in rooms {
+            self.progress.room(tag, at);
+        }
+        true
+    }
+
+    /// Tells the client that the server stops; the moment to end.
+    pub(super) fn stop(&mut self) -> Instant {
+        self.driver.stop()
+    }
+
+    /// It is over, for this reason. What waits in the outbox is dropped.
+    pub(super) fn end(&mut self, reason: &'static str) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.driver.end(reason);
+            self.driver.outbox.close();
+        }
+    }
+}
+
+impl Drop for Channels {
+    fn drop(&mut self) {
+        // Nobody waits for the answer any more.
+        self.end("client");
+    }
+}
+
+/// Whether two entries of a join may concern one row.
+fn several(config: &JoinConfig) -> bool {
+    let bindings = &config.bindings;
+    let any = |name: &Option<String>| name.as_deref().is_none_or(|name| name == "*");
+    let wide = bindings
+        .iter()
+        .any(|binding| any(&binding.schema) || any(&binding.table));
+    let mut tables: Vec<_> = bindings.iter().map(|b| (&b.schema, &b.table)).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    bindings.len() > 1 && (wide || tables.len() < bindings.len())
+}

@@ -40,7 +40,7 @@ async fn join(client: &mut Client, more: Value) {
 /// What its rows said of the past.
 fn outcome(client: &Client) -> Option<String> {
     let messages = client.pending().iter();
-    let mut said = messages.filter(|m| m.payload["extension"] == "resume");
+    let mut said = messages.filter(|m| m.payload["extension"] == "resume" && m.payload["message"] != "live");
     said.next()
         .map(|m| m.payload["message"].as_str().expect("a text").to_owned())
 }

@@ -14,6 +14,7 @@ use crate::feed::notice;
 use crate::feed::roster::{Entry, Roster};
 use crate::history::Gap;
 use crate::hub::Frame;
+use crate::protocol::Version;
 use crate::protocol::errors::Notice;
 use crate::subscription::{Index, SubscriberId};
 
@@ -313,7 +314,8 @@ impl Pump {
 
     /// Tells somebody who has just come, and will want to come back, from where.
     pub(super) fn tell_begin(&self, entry: &Entry) {
-        if entry.subscriber.cursors {
+        // A stream of events has it in the id of each.
+        if entry.subscriber.cursors && entry.subscriber.version != Version::Events {
             push(
                 entry,
                 vec![notice(&entry.subscriber, &Notice::Live, Some(self.here()))],

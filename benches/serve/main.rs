@@ -1,7 +1,8 @@
 //! A whole server beside a private Postgres: time from commit to client, changes per second and calls of the database
-//! as subscribers grow in number; broadcasts to rooms; memory of idle connections, and of those that are not read. `cargo bench --bench serve`, or one of
-//! `rows`, `rooms`, `idle` and `stalled` with `-- rooms`; prints tables, asserts nothing, ends by itself. Server, clients, writer and
-//! Postgres share the machine.
+//! as subscribers grow in number; broadcasts to rooms; memory of idle connections, and of those that are not read; clients that come
+//! back, all at once or at random; plain streams. `cargo bench --bench serve`, or one of `rows`, `rooms`, `idle`, `stalled`, `resume`,
+//! `jitter`, `latency` and `sse` with `-- rooms`; prints tables, asserts nothing, ends by itself. Server, clients, writer and Postgres
+//! share the machine. `ROWCAST_BENCH_SHRINK=50` makes the last four so many times smaller, to see whether they run.
 
 #![expect(
     clippy::expect_used,
@@ -11,6 +12,7 @@
 #![allow(unreachable_pub, missing_docs, reason = "a program, not a library")]
 
 mod audience;
+mod delivery;
 mod idle;
 mod limit;
 mod rooms;
@@ -56,6 +58,18 @@ async fn main() {
     }
     if wants("stalled") {
         stalled::table(&cluster, &database).await;
+    }
+    if wants("resume") {
+        delivery::resume(&cluster, &database).await;
+    }
+    if wants("jitter") {
+        delivery::jitter(&cluster, &database).await;
+    }
+    if wants("latency") {
+        delivery::latency(&cluster, &database).await;
+    }
+    if wants("sse") {
+        delivery::sse(&cluster, &database).await;
     }
     cluster.stop(StopMode::Fast);
     drop(cluster);

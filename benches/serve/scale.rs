@@ -167,7 +167,7 @@ async fn measure(
 }
 
 /// From one moment to another, which may be the earlier one: the acknowledgement is on its way, too.
-fn millis(from: Instant, to: Instant) -> f64 {
+pub fn millis(from: Instant, to: Instant) -> f64 {
     let late = to.saturating_duration_since(from).as_secs_f64();
     let early = from.saturating_duration_since(to).as_secs_f64();
     (late - early) * 1e3

@@ -13,6 +13,9 @@ const READ: usize = 4_096;
 
 const TEXT: u8 = 1;
 pub const BINARY: u8 = 2;
+pub const CLOSE: u8 = 8;
+pub const PING: u8 = 9;
+pub const PONG: u8 = 10;
 
 /// A socket and what has been read from it.
 pub struct Inbox {
@@ -46,7 +49,13 @@ impl Inbox {
 
     /// The payload of the next frame that is there whole.
     pub fn next(&mut self) -> Option<&[u8]> {
+        self.frame().map(|(_, payload)| payload)
+    }
+
+    /// The same, with what kind of frame it is.
+    pub fn frame(&mut self) -> Option<(u8, &[u8])> {
         let bytes = &self.bytes[self.at..];
+        let opcode = bytes.first()? & 0x0f;
         let (masked, length) = (bytes.get(1)? & 0x80 != 0, bytes[1] & 0x7f);
         let (length, header) = match length {
             126 => (
@@ -62,7 +71,7 @@ impl Inbox {
         let start = header + if masked { 4 } else { 0 };
         let payload = bytes.get(start..start + length)?;
         self.at += start + length;
-        Some(payload)
+        Some((opcode, payload))
     }
 }
 
@@ -107,10 +116,15 @@ pub async fn write(socket: &TcpStream, frame: &[u8]) -> io::Result<()> {
 
 /// An open WebSocket.
 pub async fn open(server: &Server, token: &str) -> TcpStream {
-    let socket = TcpStream::connect(("127.0.0.1", server.port()))
+    open_with(server.port(), &format!("apikey={token}")).await
+}
+
+/// The same, with these parameters in its URL.
+pub async fn open_with(port: u16, parameters: &str) -> TcpStream {
+    let socket = TcpStream::connect(("127.0.0.1", port))
         .await
         .expect("a connection");
-    upgraded(socket, token).await
+    upgraded(socket, parameters).await
 }
 
 /// The same, which takes in little more than what is read.
@@ -118,13 +132,14 @@ pub async fn open_narrow(server: &Server, token: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a small buffer");
     let address = ([127, 0, 0, 1], server.port()).into();
-    upgraded(socket.connect(address).await.expect("a connection"), token).await
+    let socket = socket.connect(address).await.expect("a connection");
+    upgraded(socket, &format!("apikey={token}")).await
 }
 
-async fn upgraded(mut socket: TcpStream, token: &str) -> TcpStream {
+async fn upgraded(mut socket: TcpStream, parameters: &str) -> TcpStream {
     socket.set_nodelay(true).expect("no delay");
     let request = format!(
-        "GET /realtime/v1/websocket?apikey={token}&vsn=2.0.0 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n\
+        "GET /realtime/v1/websocket?{parameters}&vsn=2.0.0 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     socket.write_all(request.as_bytes()).await.expect("a request");

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rowcast::postgres::Connection;
+use tokio_postgres::Statement;
 
 use super::server::uuid;
 
@@ -29,6 +30,13 @@ pub const SCHEMA: &str = "
                   from (select (n * each + i) % users as u from generate_series(1, each) i) as them;
             commit;
         end loop;
+    end $$;
+    create procedure fill_team(total int, each int, team int) language plpgsql as $$
+    begin
+        for n in 1 .. total / each loop
+            insert into docs (team_id, note) select team, 'note' from generate_series(1, each);
+            commit;
+        end loop;
     end $$";
 
 /// As many rows in transactions of ten, each for one of `users` users.
@@ -44,14 +52,20 @@ pub async fn bulk(database: &Connection, rows: usize, users: usize) {
     }
 }
 
+/// The same for all who follow this team, and without a user.
+pub async fn bulk_of_team(database: &Connection, rows: usize, team: i32) {
+    let call = format!(
+        "set synchronous_commit = off; call fill_team({rows}, {TRANSACTION}, {team}); \
+         set synchronous_commit = on; insert into flushes values (1)"
+    );
+    for statement in call.split("; ") {
+        database.batch_execute(statement).await.expect("rows");
+    }
+}
+
 /// One row per transaction at this many a second; when each one's commit was acknowledged.
 pub async fn paced(database: &Connection, rows: usize, rate: u32, users: usize) -> Vec<(i64, Instant)> {
-    let insert = "insert into docs (user_id, team_id, note) values ($1::text::uuid, $2, 'note') returning id";
-    database
-        .batch_execute("set synchronous_commit = on")
-        .await
-        .expect("a setting");
-    let insert = database.prepare(insert).await.expect("insert");
+    let pen = Pen::new(database).await;
     let mut pace = tokio::time::interval(Duration::from_secs(1) / rate);
     let mut committed = Vec::with_capacity(rows);
     for row in 0..rows {
@@ -59,11 +73,37 @@ pub async fn paced(database: &Connection, rows: usize, rate: u32, users: usize) 
         // Spread over all of them, not only the first.
         let user = row * 7919 % users;
         let team = i32::try_from(user).expect("small");
-        let inserted = database
-            .query_one(&insert, &[&uuid(user), &team])
-            .await
-            .expect("a row");
-        committed.push((i64::from(inserted.get::<_, i32>(0)), Instant::now()));
+        committed.push(pen.write(Some(user), Some(team)).await);
     }
     committed
+}
+
+/// Writes one row per transaction.
+pub struct Pen<'a> {
+    database: &'a Connection,
+    insert: Statement,
+}
+
+impl<'a> Pen<'a> {
+    pub async fn new(database: &'a Connection) -> Self {
+        let insert =
+            "insert into docs (user_id, team_id, note) values ($1::text::uuid, $2, 'note') returning id";
+        database
+            .batch_execute("set synchronous_commit = on")
+            .await
+            .expect("a setting");
+        let insert = database.prepare(insert).await.expect("insert");
+        Self { database, insert }
+    }
+
+    /// A row of this user and team: its id, and when its commit was acknowledged.
+    pub async fn write(&self, user: Option<usize>, team: Option<i32>) -> (i64, Instant) {
+        let user = user.map(uuid);
+        let inserted = self
+            .database
+            .query_one(&self.insert, &[&user, &team])
+            .await
+            .expect("a row");
+        (i64::from(inserted.get::<_, i32>(0)), Instant::now())
+    }
 }

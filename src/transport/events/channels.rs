@@ -167,6 +167,11 @@ impl Channels {
         &self.driver.server
     }
 
+    /// Another task goes on with it, and is to be woken in the place of the one before.
+    pub(super) fn move_to_task(&mut self) {
+        self.in_line = false;
+    }
+
     /// Waits for something to do, until `deadline` at the latest, and for what is in the outbox only if it `drains`. One that
     /// does not is told when that overflows. Cancel-safe.
     pub(super) async fn next(&mut self, deadline: Instant, drains: bool) -> Woken {

@@ -72,6 +72,15 @@ impl Writer {
         waker.into_iter().for_each(Waker::wake);
     }
 
+    /// Nothing more comes.
+    pub(super) fn end(&self) {
+        let mut state = lock(&self.0);
+        state.ended = true;
+        let waker = state.body.take();
+        drop(state);
+        waker.into_iter().for_each(Waker::wake);
+    }
+
     /// Waits until the client is gone, or, where something `is_under_way`, until that has been taken. Cancel-safe.
     pub(super) async fn taken(&self, is_under_way: bool) -> Taken {
         poll_fn(|cx| {
@@ -91,11 +100,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let mut state = lock(&self.0);
-        state.ended = true;
-        let waker = state.body.take();
-        drop(state);
-        waker.into_iter().for_each(Waker::wake);
+        self.end();
     }
 }
 

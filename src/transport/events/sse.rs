@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use rand::Rng;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::super::Server;
 use super::super::hangup::Hangup;
@@ -76,14 +76,25 @@ async fn write(opened: Opened, writer: Writer, hangup: Option<Hangup>) {
     let metrics = Arc::clone(&opened.channels.server().metrics);
     metrics.event_streams.inc();
     let mut streaming = Streaming::new(opened.channels, writer);
+    streaming.channels.move_to_task();
     let ending = streaming.run(opened.batches).await;
     metrics.event_streams.dec();
     streaming.channels.end(ending.label());
-    if let (Ending::Slow, Some(hangup)) = (ending, hangup) {
-        // The HTTP server would wait for it to read for as long as it likes.
+    let patience = match ending {
+        Ending::Client => return,
+        Ending::Slow => Duration::ZERO,
+        Ending::Over(_) => CLOSE_TIMEOUT,
+    };
+    let writer = streaming.writer;
+    writer.end();
+    // The HTTP server would wait for it to read for as long as it likes.
+    if let (Err(_), Some(hangup)) = (timeout(patience, writer.taken(false)).await, hangup) {
         hangup.now();
     }
 }
+
+/// How long a client has to read the end of its stream.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a stream ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

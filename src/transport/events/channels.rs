@@ -167,8 +167,8 @@ impl Channels {
         &self.driver.server
     }
 
-    /// Another task goes on with it, and is to be woken in the place of the one before.
-    pub(super) fn move_to_task(&mut self) {
+    /// Another task waits from now on.
+    pub(super) fn moved(&mut self) {
         self.in_line = false;
     }
 
@@ -346,7 +346,16 @@ impl Channels {
         true
     }
 
-    /// Tells the client that the server stops; the moment to end.
+    /// The server stops, and it is the turn of this client to be told so: what there is to say.
+    pub(super) fn restarting(&mut self) -> Option<Batch> {
+        self.driver.session.restarting();
+        match self.drained() {
+            Woken::Frames(batch) => Some(batch),
+            _ => None,
+        }
+    }
+
+    /// The server stops: the moment to end.
     pub(super) fn stop(&mut self) -> Instant {
         self.driver.stop()
     }

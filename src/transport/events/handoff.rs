@@ -23,6 +23,8 @@ struct State {
     gone: bool,
     body: Option<Waker>,
     task: Option<Waker>,
+    /// Of the connection: free once the HTTP server lets go of the stream, or nobody waits for that.
+    slot: Option<Slot>,
 }
 
 type Shared = Arc<Mutex<State>>;
@@ -31,12 +33,9 @@ type Shared = Arc<Mutex<State>>;
 #[derive(Debug)]
 pub(super) struct Writer(Shared);
 
-/// The connection's end: an endless body. It holds the connection's slot, which is free once the HTTP server lets go of it.
+/// The connection's end: an endless body.
 #[derive(Debug)]
-pub(super) struct Stream {
-    shared: Shared,
-    _slot: Slot,
-}
+pub(super) struct Stream(Shared);
 
 /// What has become of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,12 +48,12 @@ pub(super) enum Taken {
 
 /// Both ends.
 pub(super) fn handoff(slot: Slot) -> (Writer, Stream) {
-    let shared = Shared::default();
-    let stream = Stream {
-        shared: Arc::clone(&shared),
-        _slot: slot,
+    let state = State {
+        slot: Some(slot),
+        ..State::default()
     };
-    (Writer(shared), stream)
+    let shared = Shared::new(Mutex::new(state));
+    (Writer(Arc::clone(&shared)), Stream(shared))
 }
 
 fn lock(shared: &Shared) -> MutexGuard<'_, State> {
@@ -72,13 +71,12 @@ impl Writer {
         waker.into_iter().for_each(Waker::wake);
     }
 
-    /// Nothing more comes.
-    pub(super) fn end(&self) {
+    /// Drops what is on the way: nobody waits for it any more.
+    pub(super) fn abandon(&self) {
         let mut state = lock(&self.0);
+        state.chunks = VecDeque::new();
         state.ended = true;
-        let waker = state.body.take();
-        drop(state);
-        waker.into_iter().for_each(Waker::wake);
+        state.slot = None;
     }
 
     /// Waits until the client is gone, or, where something `is_under_way`, until that has been taken. Cancel-safe.
@@ -100,7 +98,11 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.end();
+        let mut state = lock(&self.0);
+        state.ended = true;
+        let waker = state.body.take();
+        drop(state);
+        waker.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -112,7 +114,7 @@ impl Body for Stream {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let mut state = lock(&self.shared);
+        let mut state = lock(&self.0);
         match state.chunks.pop_front() {
             Some(chunk) => {
                 let waker = if state.chunks.is_empty() {
@@ -137,9 +139,10 @@ impl Body for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let mut state = lock(&self.shared);
+        let mut state = lock(&self.0);
         state.gone = true;
         state.chunks = VecDeque::new();
+        state.slot = None;
         let waker = state.task.take();
         drop(state);
         waker.into_iter().for_each(Waker::wake);

@@ -76,25 +76,25 @@ async fn write(opened: Opened, writer: Writer, hangup: Option<Hangup>) {
     let metrics = Arc::clone(&opened.channels.server().metrics);
     metrics.event_streams.inc();
     let mut streaming = Streaming::new(opened.channels, writer);
-    streaming.channels.move_to_task();
     let ending = streaming.run(opened.batches).await;
     metrics.event_streams.dec();
     streaming.channels.end(ending.label());
-    let patience = match ending {
-        Ending::Client => return,
-        Ending::Slow => Duration::ZERO,
-        Ending::Over(_) => CLOSE_TIMEOUT,
+    let taken = match ending {
+        Ending::Slow => false,
+        Ending::Client => true,
+        Ending::Over(_) => timeout(LAST, streaming.writer.taken(true)).await.is_ok(),
     };
-    let writer = streaming.writer;
-    writer.end();
-    // The HTTP server would wait for it to read for as long as it likes.
-    if let (Err(_), Some(hangup)) = (timeout(patience, writer.taken(false)).await, hangup) {
-        hangup.now();
+    if !taken {
+        streaming.writer.abandon();
+        // The HTTP server would wait for it to read for as long as it likes.
+        if let Some(hangup) = hangup {
+            hangup.now();
+        }
     }
 }
 
-/// How long a client has to read the end of its stream.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a client has to take what is said last.
+const LAST: Duration = Duration::from_secs(1);
 
 /// Why a stream ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +156,7 @@ impl Streaming {
     }
 
     async fn run(&mut self, batches: Vec<Batch>) -> Ending {
+        self.channels.moved();
         self.begin();
         for batch in batches {
             self.write(batch);
@@ -164,12 +165,14 @@ impl Streaming {
         loop {
             let server = self.channels.server();
             let patience = server.settings.write_timeout;
+            let under_way = self.waits_since.is_some();
             let give_up = self.waits_since.map(|since| since + patience);
+            // What is said at the end is said to those who take it.
+            let close_at = self.close_at.map(|at| if under_way { at + LAST } else { at });
             let mut deadline = self.keep_alive;
-            for other in [give_up, self.close_at].into_iter().flatten() {
+            for other in [give_up, close_at].into_iter().flatten() {
                 deadline = deadline.min(other);
             }
-            let under_way = self.waits_since.is_some();
             let woken = tokio::select! {
                 biased;
                 taken = self.writer.taken(under_way) => match taken {
@@ -195,13 +198,12 @@ impl Streaming {
                     self.channels.leave_refused();
                     self.settles = true;
                 }
-                Woken::Stopping => {
-                    self.pieces.text(&retry(RETRY_AFTER_STOP, 4.0));
-                    self.close_at = Some(self.channels.stop());
-                }
+                // Served as ever until its turn comes.
+                Woken::Stopping => self.close_at = Some(self.channels.stop()),
                 Woken::Close(close) => return Ending::Over(close.label()),
                 Woken::Time if give_up.is_some_and(|at| at <= now) => return Ending::Slow,
-                Woken::Time if self.close_at.is_some_and(|at| at <= now) => {
+                Woken::Time if close_at.is_some_and(|at| at <= now) => {
+                    self.say_goodbye();
                     return Ending::Over("restart");
                 }
                 Woken::Time => {}
@@ -217,6 +219,14 @@ impl Streaming {
                 return Ending::Over("no_channels");
             }
         }
+    }
+
+    fn say_goodbye(&mut self) {
+        self.pieces.text(&retry(RETRY_AFTER_STOP, 4.0));
+        if let Some(batch) = self.channels.restarting() {
+            self.write(batch);
+        }
+        self.hand_over();
     }
 
     /// What stands in front of everything.

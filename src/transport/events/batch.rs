@@ -18,8 +18,25 @@ pub(super) struct Batch {
     items: VecDeque<Item>,
     /// Channels whose rows had gone live before.
     lived: Vec<u32>,
-    /// Where the feed was before.
-    feed: Option<Cursor>,
+    /// How far everything was before.
+    before: Before,
+}
+
+/// How far everything was before an outbox was emptied.
+#[derive(Clone, Default)]
+pub(super) struct Before {
+    /// The feed.
+    pub(super) feed: Option<Cursor>,
+    /// Channels for whom changes are gathered, by tag.
+    pub(super) held: Vec<(u32, Cursor)>,
+}
+
+impl Before {
+    /// A channel.
+    fn of(&self, tag: u32) -> Option<Cursor> {
+        let held = self.held.iter().find(|(other, _)| *other == tag);
+        held.map(|(_, at)| *at).or(self.feed)
+    }
 }
 
 struct Item {
@@ -57,13 +74,8 @@ impl Batch {
 }
 
 impl Channels {
-    /// Sorts what was taken out of the outbox after the feed had been here.
-    pub(super) fn sift(
-        &mut self,
-        frames: VecDeque<Frame>,
-        places: Vec<Placed>,
-        feed: Option<Cursor>,
-    ) -> Batch {
+    /// Sorts what was taken out of the outbox after everything had been here.
+    pub(super) fn sift(&mut self, frames: VecDeque<Frame>, places: Vec<Placed>, before: Before) -> Batch {
         let mut places = places.into_iter().peekable();
         let numbered = frames.into_iter().enumerate();
         let items = numbered.map(|(number, frame)| Item {
@@ -75,7 +87,7 @@ impl Channels {
         Batch {
             items,
             lived: std::mem::take(&mut self.lived),
-            feed,
+            before,
         }
     }
 
@@ -83,17 +95,17 @@ impl Channels {
     /// taken; whatever else there is gets there as well.
     pub(super) fn begin_rooms(&mut self, batches: &mut Vec<Batch>) {
         let rooms = loop {
-            let feed = self.driver.server.rows.position();
+            let before = self.before();
             let rooms = self.rooms();
             match self.driver.outbox.drain_placed().now_or_never() {
                 Some((Drained::Frames(frames), places)) => {
-                    let batch = self.sift(frames, places, feed);
+                    let batch = self.sift(frames, places, before);
                     batches.push(batch);
                 }
                 Some((Drained::Overflowed, _)) | None => break rooms,
             }
         };
-        let stream = batches.first().and_then(|batch| batch.feed);
+        let stream = batches.first().and_then(|batch| batch.before.feed);
         for (tag, here) in rooms {
             if self.progress.is_in_room(tag) {
                 continue;
@@ -116,14 +128,16 @@ impl Channels {
                 self.progress.frame(placed, instance);
             }
             if let Some(tag) = item.begins {
-                self.progress.subscribed(tag, batch.feed, batch.first_row(tag));
+                self.progress
+                    .subscribed(tag, batch.before.of(tag), batch.first_row(tag));
             }
             if item.frame.is_some() {
                 return item.frame;
             }
         }
+        let lived = std::mem::take(&mut batch.lived);
         self.progress
-            .drained(&std::mem::take(&mut batch.lived), batch.feed);
+            .drained(&lived, batch.before.feed, &batch.before.held);
         None
     }
 

@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::super::driver::{Driver, New, Outcome, now};
 use super::super::{Pending, Server};
-use super::batch::Batch;
+use super::batch::{Batch, Before};
 use super::frames::{self, RESYNC};
 use super::place::Place;
 use super::progress::{Progress, Wanted};
@@ -21,7 +21,7 @@ use super::refusal::Refusal;
 use crate::feed::{SubscribeError, Subscribed};
 use crate::hub::{Drained, Frame, Lane};
 use crate::protocol::errors::Close;
-use crate::protocol::{ClientMessage, JoinConfig, Payload, Ref, Status};
+use crate::protocol::{ClientMessage, JoinConfig, Payload, Ref, Shaping, Status};
 use crate::{room, topic};
 
 /// What is told to whoever comes with a place that cannot be read.
@@ -126,6 +126,7 @@ impl Channels {
             self.progress.rows(Wanted {
                 tag,
                 several: several(&config),
+                paced: config.bindings.iter().any(|b| b.shaping != Shaping::Off),
                 since: rows,
             });
             let unknown = match since {
@@ -227,11 +228,25 @@ impl Channels {
     /// Takes out what is in the outbox, if there is something.
     fn drained(&mut self) -> Woken {
         // In this order: everything up to here is in the outbox then.
-        let feed = self.driver.server.rows.position();
+        let before = self.before();
         match self.driver.outbox.drain_placed().now_or_never() {
-            Some((Drained::Frames(frames), places)) => Woken::Frames(self.sift(frames, places, feed)),
+            Some((Drained::Frames(frames), places)) => Woken::Frames(self.sift(frames, places, before)),
             Some((Drained::Overflowed, _)) => Woken::Overflowed,
             None => Woken::Moved,
+        }
+    }
+
+    /// How far everything that is not in the outbox is out of it.
+    pub(super) fn before(&self) -> Before {
+        let feed = self.driver.server.rows.position();
+        let place = |tag: u32| {
+            let channel = self.joined.iter().find(|channel| channel.tag == tag)?;
+            let at = self.driver.session.place_of_rows(&channel.topic, feed?)?;
+            Some((tag, at))
+        };
+        Before {
+            feed,
+            held: self.progress.paced().filter_map(place).collect(),
         }
     }
 
@@ -335,11 +350,12 @@ impl Channels {
     pub(super) fn rest(&mut self) -> bool {
         // In this order: what comes meanwhile is in the outbox then.
         let rooms = self.rooms();
-        let feed = self.driver.server.rows.position();
+        let Before { feed, held } = self.before();
         if !self.driver.outbox.is_empty() {
             return false;
         }
-        self.progress.drained(&std::mem::take(&mut self.lived), feed);
+        self.progress
+            .drained(&std::mem::take(&mut self.lived), feed, &held);
         for (tag, at) in rooms {
             self.progress.room(tag, at);
         }

@@ -157,7 +157,8 @@ impl Poll {
             self.add(&frame);
             let large = self.answer.count >= MOST_EVENTS || self.answer.events.len() >= MOST_BYTES;
             // Within a change the place is still in front of it.
-            self.answer.full = large && self.channels.progress().is_settled();
+            let progress = self.channels.progress();
+            self.answer.full = large && progress.is_settled() && progress.paced().next().is_none();
         }
     }
 

@@ -30,6 +30,8 @@ pub(super) struct Wanted<'a> {
     pub(super) tag: u32,
     /// A change can come to it in several frames: two of its entries may concern one row.
     pub(super) several: bool,
+    /// Some of what it gets is gathered before it leaves, so that its frames do not tell how far it is.
+    pub(super) paced: bool,
     /// From where it goes on.
     pub(super) since: Option<&'a str>,
 }
@@ -38,6 +40,7 @@ pub(super) struct Wanted<'a> {
 struct Rows {
     tag: u32,
     several: bool,
+    paced: bool,
     stage: Stage,
     at: Option<Reached>,
     /// It has got a frame that stands here, and may get another one.
@@ -86,6 +89,7 @@ impl Progress {
         self.rows.push(Rows {
             tag: wanted.tag,
             several: wanted.several,
+            paced: wanted.paced,
             stage: Stage::Behind,
             at: wanted.since.map(|since| Reached::Told(since.into())),
             open: None,
@@ -161,6 +165,9 @@ impl Progress {
             return;
         };
         self.epoch = cursor.epoch;
+        if rows.paced {
+            return;
+        }
         if rows.stage == Stage::Live && self.latest != Some(cursor) {
             // Changes are given to all live channels one after another.
             self.floor = later(self.floor, self.latest);
@@ -171,12 +178,20 @@ impl Progress {
 
     /// Everything that was in the outbox has been told by [`Progress::frame`]. Before it was taken out, the feed was here, and
     /// the rows of these channels were live.
-    pub(super) fn drained(&mut self, lived: &[u32], feed: Option<Cursor>) {
+    ///
+    /// `held` are the places of those for whom something was being gathered: the feed's, or in front of that.
+    pub(super) fn drained(&mut self, lived: &[u32], feed: Option<Cursor>, held: &[(u32, Cursor)]) {
         self.floor = later(self.floor, feed);
         self.fed = later(self.fed, feed);
         self.epoch = feed.map_or(self.epoch, |feed| feed.epoch);
         for rows in self.rows.iter_mut().filter(|rows| lived.contains(&rows.tag)) {
             rows.live();
+        }
+        for (tag, at) in held {
+            let paced = |rows: &&mut Rows| rows.tag == *tag && rows.paced && rows.stage == Stage::Live;
+            for rows in self.rows.iter_mut().filter(paced) {
+                rows.at = Some(Reached::Cursor(*at));
+            }
         }
     }
 
@@ -188,6 +203,11 @@ impl Progress {
         })
     }
 
+    /// The channels whose rows are gathered.
+    pub(super) fn paced(&self) -> impl Iterator<Item = u32> {
+        self.rows.iter().filter(|rows| rows.paced).map(|rows| rows.tag)
+    }
+
     /// Whether every channel with rows has a place.
     pub(super) fn is_known(&self) -> bool {
         self.rows.iter().all(|rows| self.of(rows).is_some())
@@ -195,6 +215,7 @@ impl Progress {
 
     fn of(&self, rows: &Rows) -> Option<Reached> {
         match (&rows.at, rows.stage) {
+            (at, _) if rows.paced => at.clone(),
             // The one of the two that is of the history of now; of both, the later.
             (Some(Reached::Cursor(at)), Stage::Live) => {
                 let floor = self.floor.filter(|floor| floor.epoch == self.epoch);

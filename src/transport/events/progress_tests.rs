@@ -11,6 +11,7 @@ fn channels(count: u32, since: Option<&str>) -> Progress {
         progress.rows(Wanted {
             tag,
             several: false,
+            paced: false,
             since,
         });
     }
@@ -20,7 +21,7 @@ fn channels(count: u32, since: Option<&str>) -> Progress {
 fn live(count: u32, at: &str) -> Progress {
     let mut progress = channels(count, None);
     let all: Vec<u32> = (1..=count).collect();
-    progress.drained(&all, Some(cursor(at)));
+    progress.drained(&all, Some(cursor(at)), &[]);
     progress
 }
 
@@ -45,15 +46,15 @@ fn one_channel_is_where_its_frames_are() {
     let mut progress = channels(1, None);
     assert!(!progress.is_known());
     assert_eq!(progress.text(), "");
-    progress.drained(&[1], Some(cursor("1-5")));
+    progress.drained(&[1], Some(cursor("1-5")), &[]);
     assert!(progress.is_known());
     assert_eq!(progress.text(), "1-5");
     assert_eq!(progress.row_at(1, "1-8-6-0"), "1-8-6-0");
     assert_eq!(progress.row_at(1, "1-8-7-0"), "1-8-7-0");
     // The feed may have been looked at before those were put in.
-    progress.drained(&[], Some(cursor("1-5")));
+    progress.drained(&[], Some(cursor("1-5")), &[]);
     assert_eq!(progress.text(), "1-8-7-0");
-    progress.drained(&[], Some(cursor("1-9")));
+    progress.drained(&[], Some(cursor("1-9")), &[]);
     assert_eq!(progress.text(), "1-9");
 }
 
@@ -62,7 +63,7 @@ fn who_has_been_told_that_rows_are_live_has_a_place() {
     let mut progress = channels(2, None);
     progress.subscribed(1, Some(cursor("1-5")), None);
     assert_eq!(progress.text(), "1-5");
-    progress.drained(&[1], Some(cursor("1-6")));
+    progress.drained(&[1], Some(cursor("1-6")), &[]);
     assert_eq!(progress.text(), "1-6");
     // Whoever comes back is where it was.
     let mut progress = channels(1, Some("1-2"));
@@ -83,14 +84,14 @@ fn who_has_been_told_that_rows_are_live_has_a_place() {
 #[test]
 fn who_is_given_what_it_missed_is_where_its_frames_are_and_not_where_the_feed_is() {
     let mut progress = channels(1, Some("1-2"));
-    progress.drained(&[], Some(cursor("1-9")));
+    progress.drained(&[], Some(cursor("1-9")), &[]);
     assert_eq!(progress.text(), "1-2");
     assert_eq!(progress.row_at(1, "1-3-1-0"), "1-3-1-0");
-    progress.drained(&[], Some(cursor("1-9")));
+    progress.drained(&[], Some(cursor("1-9")), &[]);
     assert_eq!(progress.text(), "1-3-1-0");
     // Live, and the last of what it missed is in the same batch.
     assert_eq!(progress.row_at(1, "1-4-1-0"), "1-4-1-0");
-    progress.drained(&[1], Some(cursor("1-9")));
+    progress.drained(&[1], Some(cursor("1-9")), &[]);
     assert_eq!(progress.text(), "1-9");
 }
 
@@ -101,14 +102,14 @@ fn channels_that_share_a_change_have_places_of_their_own_within_it() {
     assert_eq!(progress.row_at(2, "1-8-6-0"), "1-8-6-0");
     // Everything in front of this one has been given to both.
     assert_eq!(progress.row_at(2, "1-8-7-0"), "1-8-6-0.r2=1-8-7-0");
-    progress.drained(&[], Some(cursor("1-8")));
+    progress.drained(&[], Some(cursor("1-8")), &[]);
     assert_eq!(progress.text(), "1-8");
 }
 
 #[test]
 fn a_live_channel_does_not_take_another_one_along() {
     let mut progress = channels(2, Some("1-2"));
-    progress.drained(&[1], Some(cursor("1-5")));
+    progress.drained(&[1], Some(cursor("1-5")), &[]);
     assert_eq!(progress.text(), "1-5.r2=1-2");
     assert_eq!(progress.row_at(1, "1-8-6-0"), "1-8-6-0.r2=1-2");
     assert_eq!(progress.row_at(2, "1-3-1-0"), "1-8-6-0.r2=1-3-1-0");
@@ -120,14 +121,15 @@ fn between_two_frames_of_one_change_it_is_in_front_of_that() {
     progress.rows(Wanted {
         tag: 1,
         several: true,
+        paced: false,
         since: None,
     });
-    progress.drained(&[1], Some(cursor("1-5")));
+    progress.drained(&[1], Some(cursor("1-5")), &[]);
     assert_eq!(progress.row_at(1, "1-8-6-0"), "1-5");
     assert!(!progress.is_settled());
     assert_eq!(progress.row_at(1, "1-8-6-0"), "1-5");
     assert_eq!(progress.row_at(1, "1-8-7-0"), "1-8-6-0");
-    progress.drained(&[], Some(cursor("1-8")));
+    progress.drained(&[], Some(cursor("1-8")), &[]);
     assert!(progress.is_settled());
     assert_eq!(progress.text(), "1-8");
 }
@@ -137,7 +139,7 @@ fn another_history_takes_the_place_of_the_one_before() {
     let mut progress = live(2, "1-5");
     progress.row_at(1, "1-8-6-0");
     assert_eq!(progress.row_at(1, "2-3-1-0"), "1-8-6-0.r1=2-3-1-0");
-    progress.drained(&[], Some(cursor("2-4")));
+    progress.drained(&[], Some(cursor("2-4")), &[]);
     assert_eq!(progress.text(), "2-4");
 }
 
@@ -145,9 +147,9 @@ fn another_history_takes_the_place_of_the_one_before() {
 fn a_place_that_cannot_be_gone_on_from_is_given_up_once_rows_are_live() {
     for wrong in ["9-1", "1-ffff", "1-2~3:4:"] {
         let mut progress = channels(1, Some(wrong));
-        progress.drained(&[], Some(cursor("1-5")));
+        progress.drained(&[], Some(cursor("1-5")), &[]);
         assert_eq!(progress.text(), wrong);
-        progress.drained(&[1], Some(cursor("1-6")));
+        progress.drained(&[1], Some(cursor("1-6")), &[]);
         assert_eq!(progress.text(), "1-6");
     }
 }
@@ -156,7 +158,7 @@ fn a_place_that_cannot_be_gone_on_from_is_given_up_once_rows_are_live() {
 fn behind_a_snapshot_the_place_stays_until_rows_are_live() {
     let mut progress = channels(1, Some("1-2~3:4:"));
     assert_eq!(progress.row_at(1, "1-3-1-0"), "1-2~3:4:");
-    progress.drained(&[1], Some(cursor("1-6")));
+    progress.drained(&[1], Some(cursor("1-6")), &[]);
     assert_eq!(progress.text(), "1-6");
 }
 
@@ -175,8 +177,28 @@ fn rooms_have_numbers_of_their_own() {
     progress.presence(3, 9);
     assert_eq!(progress.text(), "1-5.b2=a-1e@1-5.b3=a-1f@1-5.p3=9");
     // Nothing that the database said in between was for it.
-    progress.drained(&[], Some(cursor("1-6")));
+    progress.drained(&[], Some(cursor("1-6")), &[]);
     progress.frame(&said(2, 0x20), 0xa);
     progress.over(3);
     assert_eq!(progress.text(), "1-6.b2=a-20@1-6");
+}
+
+#[test]
+fn a_channel_for_which_changes_are_gathered_is_in_front_of_them() {
+    let mut progress = live(1, "1-5");
+    progress.rows(Wanted {
+        tag: 2,
+        several: false,
+        paced: true,
+        since: None,
+    });
+    progress.drained(&[2], Some(cursor("1-6")), &[(2, cursor("1-6"))]);
+    assert_eq!(progress.text(), "1-6");
+    // Another one gets on, and this one is behind, whatever leaves for it.
+    assert_eq!(progress.row_at(1, "1-9-8-0"), "1-6.r1=1-9-8-0");
+    assert_eq!(progress.row_at(2, "1-9-8-0"), "1-6.r1=1-9-8-0");
+    progress.drained(&[], Some(cursor("1-c")), &[(2, cursor("1-9-7-0"))]);
+    assert_eq!(progress.text(), "1-c.r2=1-9-7-0");
+    progress.drained(&[], Some(cursor("1-c")), &[(2, cursor("1-c"))]);
+    assert_eq!(progress.text(), "1-c");
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 
 use crate::change::Since;
 use crate::hub::Lane;
@@ -83,7 +83,8 @@ impl Asked {
                 "join" => asked.add(Some(whole(value)?))?,
                 "private" | "presence" => draft.flag(name, value)?,
                 "table" => draft.table(value)?,
-                "schema" | "filter" | "select" | "event" | "transitions" | "snapshot" => {
+                "schema" | "filter" | "select" | "event" | "transitions" | "snapshot" | "truncate"
+                | "conflate" | "max_rate" => {
                     draft.about_rows(name, value)?;
                 }
                 "since" | "cursor" | "last_event_id" => once(name, &mut asked.since, since(name, value)?)?,
@@ -141,7 +142,8 @@ impl Draft {
         let value = match name {
             "event" => event(value)?,
             "select" => select(value)?,
-            "transitions" | "snapshot" => boolean(name, value)?.into(),
+            "transitions" | "snapshot" | "truncate" | "conflate" => boolean(name, value)?.into(),
+            "max_rate" => number(name, value)?,
             _ if value.trim().is_empty() => return Err(BadParameter::new(name, "is empty")),
             _ => Value::from(value),
         };
@@ -252,6 +254,14 @@ fn boolean(name: &str, value: &str) -> Outcome<bool> {
         "true" => Ok(true),
         "false" => Ok(false),
         _ => Err(BadParameter::new(name, "is neither true nor false")),
+    }
+}
+
+fn number(name: &str, value: &str) -> Outcome<Value> {
+    let number = value.parse::<f64>().ok().and_then(Number::from_f64);
+    match number {
+        Some(number) => Ok(number.into()),
+        None => Err(BadParameter::new(name, "is not a number")),
     }
 }
 

@@ -77,6 +77,16 @@ fn topics_are_channels_and_what_stands_behind_them_is_theirs() {
 }
 
 #[test]
+fn how_rows_come_is_said_as_well() {
+    let joins = joins("table=a&max_rate=5&conflate=true&truncate=true");
+    let row = &joins[0].1["config"]["postgres_changes"][0];
+    assert_eq!(
+        (&row["max_rate"], &row["conflate"], &row["truncate"]),
+        (&json!(5.0), &json!(true), &json!(true))
+    );
+}
+
+#[test]
 fn places_and_waits_are_of_the_request() {
     let asked = read("table=a&cursor=1-2&wait=2.5").unwrap();
     assert_eq!(
@@ -103,6 +113,7 @@ fn what_is_wrong_is_named() {
         ("table=a&select=", "select"),
         ("table=a&select=b,,c", "select"),
         ("table=a&snapshot=yes", "snapshot"),
+        ("table=a&max_rate=often", "max_rate"),
         ("table=a&private=true", "private"),
         ("topic=a&private=1", "private"),
         ("topic=a&topic=a", "topic"),

@@ -219,7 +219,7 @@ impl Outbox {
         self.drain_placed().await.0
     }
 
-    /// As [`Outbox::drain`], with where the frames stand if the outbox is [followed](Outbox::followed): those that stand
+    /// As [`Outbox::drain`], with where the frames stand if the outbox is [followed](super::Outboxes::open_followed): those that stand
     /// somewhere, in order.
     pub async fn drain_placed(&self) -> (Drained, Vec<Placed>) {
         loop {

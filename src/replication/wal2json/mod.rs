@@ -1,4 +1,4 @@
-//! wal2json format version 2: one message of the plugin in, one [`Message`] out. Pure.
+//! wal2json format version 2: one message of the plugin in, one [`Message`](super::Message) out. Pure.
 //!
 //! Values come out in Postgres' text output form ([`crate::change::Value`]). wal2json prints that form as a JSON
 //! string, except for a few built-in types, by the exact type oid (a domain over one of them is printed as text):

@@ -22,8 +22,11 @@ fn start(server: &Server, vsn: &str) -> Program {
     Program::node("supabase.mjs", &variables)
 }
 
+/// The next row. The last one before the deploy may come again: whether its answer had arrived is not for the test to say.
 async fn row(client: &mut Program, id: i64) {
-    let change = client.expect("change", |_| true).await;
+    let change = client
+        .expect("change", |change| id == 1 || change["new"]["id"] != json!(1))
+        .await;
     assert_eq!(
         (&change["new"]["id"], &change["errors"]),
         (&json!(id), &Value::Null),

@@ -24,7 +24,7 @@ pub fn fast(dir: &Path) -> Options {
     options.durability = Durability::Fast;
     options.settings = [
         ("max_connections", "400"),
-        ("max_replication_slots", "500"),
+        ("max_replication_slots", "3000"),
         ("max_wal_senders", "100"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -228,6 +228,9 @@ async fn a_cursor_takes_the_place_of_a_snapshot() {
             format!("snapshot: begins again: {why}")
         );
         assert_eq!(end(&mut lost, "room").await["message"], "snapshot: 2 rows");
+        let live = end(&mut lost, "room").await;
+        assert_eq!(live["message"], "live");
+        assert!(live["cursor"].is_string(), "{live}");
         assert_eq!(
             end(&mut lost, "room").await["message"],
             "Subscribed to PostgreSQL"

@@ -10,6 +10,8 @@ demo: ## Run the demos: Rowcast, a private Postgres, live to-dos and a chat
 	cargo build --release --locked
 	examples/run.sh
 
+# Tests wait most of their time: for commits, restarts, time limits. Two at once for each core.
+test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 test: install lint ## Install what is missing, then check everything
 	cargo test --locked
 

@@ -1,12 +1,21 @@
 //! The feed on a real stream: broadcasts from the database, from `realtime.send` to their room.
 
-use super::*;
-use crate::hub::{Bounds, Drained, Lane, Outbox};
-use crate::policy::Judge;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{Feed, Outlets, Settings, SnapshotSettings, UnjudgedDeletes};
+use crate::change::StreamState;
+use crate::hub::{Bounds, Drained, Frame, Lane, Outbox};
+use crate::policy::{Engine, Judge};
 use crate::postgres::testing::Cluster;
-use crate::postgres::{Connection, InstallOptions, PoolOptions, Session, install};
+use crate::postgres::{Connection, InstallOptions, Pool, PoolOptions, Session, install};
+use crate::protocol::Version;
 use crate::replication::{self, SlotSettings};
-use crate::room::{Entry, Hears, Member, RoomName};
+use crate::room::{Entry, Hears, Member, RoomName, Rooms};
+use crate::shutdown::Shutdown;
+use crate::telemetry::Metrics;
 
 /// No wait takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::auth::TokenError;
 
 /// Stands for `N` in the page, `K` and `X` for the other placeholders.
 const N: i64 = 987_654_321;

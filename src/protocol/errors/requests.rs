@@ -1,3 +1,5 @@
+//! Refusals of requests over HTTP.
+
 use serde_json::{Map, Value, json};
 
 use super::object;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::secret::Secret;
 
 #[tokio::test]
 async fn refusals_have_their_status_and_text() {

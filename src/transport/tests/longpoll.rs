@@ -3,6 +3,7 @@ use reqwest::{Method, Response};
 use tokio::io::AsyncWriteExt;
 
 use super::*;
+use crate::hub::Bounds;
 
 /// A client by long polling, as phoenix.js is one: one request for messages at a time.
 struct Poller {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::hub::Bounds;
 
 #[tokio::test]
 async fn both_path_families_and_both_versions_answer_a_heartbeat() {

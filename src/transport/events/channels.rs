@@ -1,34 +1,27 @@
 //! The channels of one request: joined by messages made from its URL, driven as those of a WebSocket are.
 
+mod joins;
+mod reach;
+
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::{FutureExt, StreamExt};
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep};
 
-use super::super::driver::{Driver, New, Outcome, now};
+use super::super::driver::{Driver, Outcome, now};
 use super::super::{Pending, Server};
-use super::batch::{Batch, Before};
-use super::frames::{self, RESYNC};
-use super::place::Place;
-use super::progress::{Progress, Wanted};
-use super::query::{Asked, Join};
+use super::batch::Batch;
+use super::progress::Progress;
 use super::refusal::Refusal;
 use crate::feed::{SubscribeError, Subscribed};
-use crate::hub::{Drained, Frame, Lane};
+use crate::hub::{Drained, Frame};
 use crate::protocol::errors::Close;
-use crate::protocol::{ClientMessage, JoinConfig, Payload, Ref, Shaping, Status};
-use crate::{room, topic};
-
-/// What is told to whoever comes with a place that cannot be read.
-const UNREADABLE: &str = "the cursor cannot be read";
-
-/// What is told to a channel that the place of the others says nothing of.
-const NOT_NAMED: &str = "the cursor says nothing of this channel";
+use crate::protocol::{ClientMessage, Payload, Ref};
 
 /// The channels of a request, from their joins to their end.
 pub(super) struct Channels {
@@ -81,78 +74,6 @@ pub(super) enum Woken {
 }
 
 impl Channels {
-    /// Sends the joins of a request that has been let in.
-    pub(super) fn join(server: Arc<Server>, new: New, asked: &Asked) -> Result<Self, Close> {
-        let drain = server.drain.clone();
-        let stopping: Pending<()> = Box::pin(async move { drain.begun().await });
-        let mut channels = Self {
-            driver: Driver::new(server, new).0,
-            joined: Vec::with_capacity(asked.joins.len()),
-            progress: Progress::default(),
-            notices: Vec::new(),
-            lived: Vec::new(),
-            wants_presence: false,
-            timer: Box::pin(sleep_until(Instant::now())),
-            stopping,
-            in_line: false,
-            stopped: false,
-            ended: false,
-        };
-        let told = asked.since.as_deref().filter(|text| !text.is_empty());
-        let place = told.map(str::parse::<Place>);
-        for join in &asked.joins {
-            channels.start(join, place.as_ref().map(|place| place.as_ref().ok()))?;
-        }
-        Ok(channels)
-    }
-
-    /// `since`: `None` for somebody new, and no place in it for one that cannot be read.
-    fn start(&mut self, join: &Join, since: Option<Option<&Place>>) -> Result<(), Close> {
-        let tag = Lane::tag(&join.topic);
-        let rows = since.flatten().and_then(|place| place.rows_of(tag));
-        let room = since.flatten().and_then(|place| place.room(tag));
-        let mut payload = join.payload.clone();
-        if let Some(Value::Object(config)) = payload.get_mut("config") {
-            config.insert("since".to_owned(), rows.unwrap_or_default().into());
-            let broadcast = config.entry("broadcast").or_insert_with(|| json!({}));
-            if let Value::Object(broadcast) = broadcast {
-                broadcast.insert("since".to_owned(), room.unwrap_or_default().into());
-            }
-        }
-        let sub_topic = topic::sub_topic(&join.topic).unwrap_or_default();
-        let payload = to_raw_value(&payload).unwrap_or_else(|_| RawValue::NULL.to_owned());
-        let config = JoinConfig::parse(sub_topic, &payload);
-        if !config.bindings.is_empty() {
-            self.progress.rows(Wanted {
-                tag,
-                several: several(&config),
-                paced: config.bindings.iter().any(|b| b.shaping != Shaping::Off),
-                since: rows,
-            });
-            let unknown = match since {
-                Some(None) => Some(UNREADABLE),
-                Some(Some(_)) if rows.is_none() => Some(NOT_NAMED),
-                _ => None,
-            };
-            if let Some(reason) = unknown {
-                let text = format!("{RESYNC}{reason}");
-                self.notices
-                    .push(frames::system(&join.topic, "resume", Status::Ok, &text));
-            }
-        }
-        if let Some(room) = room {
-            self.progress.returns(tag, room);
-        }
-        self.wants_presence |= config.presence.enabled;
-        self.joined.push(Channel {
-            topic: join.topic.as_str().into(),
-            tag,
-            stage: Stage::Asked,
-            response: Value::Null,
-        });
-        self.send(&join.topic, "phx_join", &payload)
-    }
-
     fn send(&mut self, topic: &str, event: &str, payload: &RawValue) -> Result<(), Close> {
         let message = ClientMessage {
             join_ref: Some(Ref::text("1")),
@@ -236,20 +157,6 @@ impl Channels {
         }
     }
 
-    /// How far everything that is not in the outbox is out of it.
-    pub(super) fn before(&self) -> Before {
-        let feed = self.driver.server.rows.position();
-        let place = |tag: u32| {
-            let channel = self.joined.iter().find(|channel| channel.tag == tag)?;
-            let at = self.driver.session.place_of_rows(&channel.topic, feed?)?;
-            Some((tag, at))
-        };
-        Before {
-            feed,
-            held: self.progress.paced().filter_map(place).collect(),
-        }
-    }
-
     /// What an outcome means for the places, and for a channel whose rows are refused. Returns whether something came of it.
     fn learn(&mut self, outcome: Option<&Outcome>) -> bool {
         let Some(Outcome::Subscribed(id, result)) = outcome else {
@@ -325,43 +232,6 @@ impl Channels {
         joined.map(one).collect()
     }
 
-    /// How far everything that was taken reaches.
-    pub(super) fn progress(&mut self) -> &mut Progress {
-        &mut self.progress
-    }
-
-    /// Whether the place of every channel is known.
-    pub(super) fn is_placed(&mut self) -> bool {
-        self.rest();
-        self.progress.is_known()
-    }
-
-    /// Where the channels that are joined are in their rooms, by tag.
-    pub(super) fn rooms(&self) -> Vec<(u32, room::Since)> {
-        let joined = self.joined.iter();
-        let joined = joined.filter(|channel| matches!(channel.stage, Stage::Joined));
-        let here = |channel: &Channel| self.driver.session.place_in_room(&channel.topic);
-        joined
-            .filter_map(|channel| Some((channel.tag, here(channel)?)))
-            .collect()
-    }
-
-    /// If the outbox is empty, where the feed was before is how far everybody has got. Returns whether it is.
-    pub(super) fn rest(&mut self) -> bool {
-        // In this order: what comes meanwhile is in the outbox then.
-        let rooms = self.rooms();
-        let Before { feed, held } = self.before();
-        if !self.driver.outbox.is_empty() {
-            return false;
-        }
-        self.progress
-            .drained(&std::mem::take(&mut self.lived), feed, &held);
-        for (tag, at) in rooms {
-            self.progress.room(tag, at);
-        }
-        true
-    }
-
     /// The server stops, and it is the turn of this client to be told so: what there is to say.
     pub(super) fn restarting(&mut self) -> Option<Batch> {
         self.driver.session.restarting();
@@ -390,17 +260,4 @@ impl Drop for Channels {
         // Nobody waits for the answer any more.
         self.end("client");
     }
-}
-
-/// Whether two entries of a join may concern one row.
-fn several(config: &JoinConfig) -> bool {
-    let bindings = &config.bindings;
-    let any = |name: &Option<String>| name.as_deref().is_none_or(|name| name == "*");
-    let wide = bindings
-        .iter()
-        .any(|binding| any(&binding.schema) || any(&binding.table));
-    let mut tables: Vec<_> = bindings.iter().map(|b| (&b.schema, &b.table)).collect();
-    tables.sort_unstable();
-    tables.dedup();
-    bindings.len() > 1 && (wide || tables.len() < bindings.len())
 }

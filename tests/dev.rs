@@ -3,7 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use rowcast::postgres::ConnectSettings;
+use rowcast::config::Config;
+use rowcast::server::connect_settings;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -93,8 +94,8 @@ impl Drop for Folder {
 /// A superuser's way into its database.
 async fn database(running: &Value) -> Database {
     let url = running["database_url"].as_str().expect("a URL");
-    let settings = ConnectSettings::from_url(url).expect("a URL that we understand");
-    Database::open("dev".to_owned(), settings).await
+    let config = Config::from_pairs(&[("database.url", url)]).expect("a URL that we understand");
+    Database::open("dev".to_owned(), connect_settings(&config)).await
 }
 
 async fn connect(running: &Value, key: &str) -> Client {

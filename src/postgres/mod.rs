@@ -15,7 +15,6 @@ mod settings;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tls;
-mod url;
 
 pub use certificate::tls_server_end_point;
 pub use connect::{Connection, Session, connect};
@@ -25,7 +24,6 @@ pub use install::{ADD_MESSAGES_PARTITION, Entry, InstallOptions, InstallReport, 
 pub use pool::{Pool, PoolOptions};
 pub use settings::{ConnectSettings, SslMode};
 pub use tls::{Tls, TlsError, server_name};
-pub use url::InvalidUrl;
 
 #[cfg(test)]
 mod tests;

@@ -54,17 +54,3 @@ impl ConnectSettings {
         }
     }
 }
-
-impl SslMode {
-    /// The mode of a libpq name (`allow`, which prefers plain text, is not offered).
-    pub fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "disable" => Self::Disable,
-            "prefer" => Self::Prefer,
-            "require" => Self::Require,
-            "verify-ca" => Self::VerifyCa,
-            "verify-full" => Self::VerifyFull,
-            _ => return None,
-        })
-    }
-}

@@ -165,8 +165,7 @@ fn root_certificates_that_cannot_be_used_are_named() {
         "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n",
     );
     for path in [Path::new("/no/such/ca.pem"), &empty, &broken] {
-        let mut settings = ConnectSettings::from_url("postgres://u@h/d?sslmode=verify-ca").expect("settings");
-        settings.ssl_root_cert = Some(path.to_owned());
+        let settings = settings(Cluster::shared(), SslMode::VerifyCa, "h", Some(path));
         let error = Tls::new(&settings).expect_err("a refusal").to_string();
         assert!(error.contains(&*path.to_string_lossy()), "{error}");
     }

@@ -92,32 +92,17 @@ fn above<'a>(table: &'a Table, catalog: &'a Catalog) -> impl Iterator<Item = &'a
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::catalog::{Policy, Published, ReplicaIdentity};
+    use crate::postgres::catalog::Policy;
+    use crate::postgres::catalog::testing::table as fixture;
 
     fn table(oid: u32, name: &str, stored_in: &[&str]) -> Table {
         Table {
-            oid,
-            name: TableName::new("public", name),
-            columns: Vec::new(),
             primary_key: vec![0],
-            replica_identity: ReplicaIdentity::Default,
-            rls: false,
-            force_rls: false,
-            published: Published {
-                insert: true,
-                update: true,
-                delete: true,
-                truncate: true,
-            },
-            policies: Vec::new(),
-            file_policies: Vec::new(),
-            kind: RelationKind::Table,
             stored_in: stored_in
                 .iter()
                 .map(|name| TableName::new("public", name))
                 .collect(),
-            partitioned: false,
-            ancestors: Vec::new(),
+            ..fixture(oid, name)
         }
     }
 

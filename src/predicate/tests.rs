@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::change::{Layout, LayoutColumn, Row, RowBuilder, TableName, Value};
+use crate::change::{Layout, LayoutColumn, Row, RowBuilder, Value};
 use crate::expression::column_types;
-use crate::postgres::catalog::{Column, Published, RelationKind, ReplicaIdentity, Type, TypeKind};
+use crate::postgres::catalog::testing::table as fixture;
+use crate::postgres::catalog::{Column, Type, TypeKind};
 
 fn types() -> Types {
     let t = |oid, sql: &str, kind| {
@@ -41,8 +42,6 @@ fn types() -> Types {
 
 fn table(type_oid: u32) -> Table {
     Table {
-        oid: 1,
-        name: TableName::new("public", "t"),
         columns: vec![Column {
             attnum: 1,
             name: Arc::from("va\"l"),
@@ -53,21 +52,7 @@ fn table(type_oid: u32) -> Table {
             not_null: false,
         }],
         primary_key: vec![0],
-        replica_identity: ReplicaIdentity::Default,
-        rls: false,
-        force_rls: false,
-        published: Published {
-            insert: true,
-            update: true,
-            delete: true,
-            truncate: true,
-        },
-        policies: Vec::new(),
-        file_policies: Vec::new(),
-        kind: RelationKind::Table,
-        stored_in: Vec::new(),
-        partitioned: false,
-        ancestors: Vec::new(),
+        ..fixture(1, "t")
     }
 }
 

@@ -144,30 +144,10 @@ impl Marked {
 mod tests {
     use super::*;
     use crate::change::{Action, Lsn, TableName};
-    use crate::postgres::catalog::{Published, RelationKind, ReplicaIdentity};
+    use crate::postgres::catalog::testing::table as fixture;
 
     fn table(oid: u32) -> Arc<Table> {
-        Arc::new(Table {
-            oid,
-            name: TableName::new("public", "t"),
-            columns: Vec::new(),
-            primary_key: Vec::new(),
-            replica_identity: ReplicaIdentity::Default,
-            rls: false,
-            force_rls: false,
-            published: Published {
-                insert: true,
-                update: true,
-                delete: true,
-                truncate: true,
-            },
-            policies: Vec::new(),
-            file_policies: Vec::new(),
-            kind: RelationKind::Table,
-            stored_in: Vec::new(),
-            partitioned: false,
-            ancestors: Vec::new(),
-        })
+        Arc::new(fixture(oid, "t"))
     }
 
     fn truncate() -> Change {

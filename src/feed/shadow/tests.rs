@@ -7,7 +7,8 @@ use super::*;
 use crate::change::{Action, Layout, LayoutColumn, RowBuilder, TableName, Value};
 use crate::expression::{Expr, Node, Ty};
 use crate::policy::{Program, Rule};
-use crate::postgres::catalog::{Access, Column, Policy, Published, RelationKind, ReplicaIdentity, RowAccess};
+use crate::postgres::catalog::testing::table as fixture;
+use crate::postgres::catalog::{Access, Column, Policy, ReplicaIdentity, RowAccess, Table};
 
 /// `docs(id, body)` with one policy.
 fn table() -> Arc<Table> {
@@ -31,25 +32,12 @@ fn table() -> Arc<Table> {
         functions: Vec::new(),
     };
     Arc::new(Table {
-        oid: 1,
-        name: TableName::new("public", "docs"),
         columns: vec![column(1, "id"), column(2, "body")],
         primary_key: vec![0],
         replica_identity: ReplicaIdentity::Full,
         rls: true,
-        force_rls: false,
-        published: Published {
-            insert: true,
-            update: true,
-            delete: true,
-            truncate: true,
-        },
         policies: vec![policy],
-        file_policies: Vec::new(),
-        kind: RelationKind::Table,
-        stored_in: Vec::new(),
-        partitioned: false,
-        ancestors: Vec::new(),
+        ..fixture(1, "docs")
     })
 }
 

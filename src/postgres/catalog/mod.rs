@@ -18,6 +18,9 @@ mod tokens;
 mod types;
 mod whole_row;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 pub use access::role_access;
 pub use files::{FileFinding, FilePolicy, FileProblem, Using, normalise_using};
 pub use load::{Loaded, Loader, Publication, load, publication};

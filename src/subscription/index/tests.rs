@@ -4,11 +4,12 @@ use proptest::prelude::*;
 
 use super::lookup::Lookup;
 use super::paths::{Path, paths};
-use crate::change::{Layout, LayoutColumn, Row, RowBuilder, TableName};
+use crate::change::{Layout, LayoutColumn, Row, RowBuilder};
 use crate::expression::{
     Array, Collation, Comparison, Datum, ElementTest, Expr, Is, Node, Relation, RowView, Stop, Ty,
 };
-use crate::postgres::catalog::{Column, Published, RelationKind, ReplicaIdentity, Table};
+use crate::postgres::catalog::testing::table as fixture;
+use crate::postgres::catalog::{Column, Table};
 
 /// Columns 0 and 1 are int4, 2 is bool, 3 is int4[].
 fn types() -> Vec<Option<Ty>> {
@@ -31,25 +32,8 @@ fn table() -> Table {
         not_null: false,
     };
     Table {
-        oid: 1,
-        name: TableName::new("public", "t"),
         columns: ["a", "b", "c", "d"].iter().enumerate().map(column).collect(),
-        primary_key: Vec::new(),
-        replica_identity: ReplicaIdentity::Default,
-        rls: false,
-        force_rls: false,
-        published: Published {
-            insert: true,
-            update: true,
-            delete: true,
-            truncate: true,
-        },
-        policies: Vec::new(),
-        file_policies: Vec::new(),
-        kind: RelationKind::Table,
-        stored_in: Vec::new(),
-        partitioned: false,
-        ancestors: Vec::new(),
+        ..fixture(1, "t")
     }
 }
 

@@ -4,31 +4,17 @@ use super::transactions::{batch, delivered, live, transaction, wanted_row};
 use super::*;
 use crate::change::{Action, Change};
 use crate::hub::Drained;
-use crate::postgres::catalog::{Catalog, Channels, Published, RelationKind, ReplicaIdentity, Table};
+use crate::postgres::catalog::testing::table as fixture;
+use crate::postgres::catalog::{Catalog, Channels, Table};
 use crate::room::{Entry, Hears, Member, RoomName};
 
 /// Has the pump take these for the tables that broadcasts are stored in.
 fn store_in(pump: &mut Pump, stored_in: &[TableName]) {
     let table = Arc::new(Table {
-        oid: 1,
         name: TableName::new("realtime", "messages"),
-        columns: Vec::new(),
-        primary_key: Vec::new(),
-        replica_identity: ReplicaIdentity::Default,
         rls: true,
-        force_rls: false,
-        published: Published {
-            insert: false,
-            update: false,
-            delete: false,
-            truncate: false,
-        },
-        policies: Vec::new(),
-        file_policies: Vec::new(),
-        kind: RelationKind::Table,
         stored_in: stored_in.to_vec(),
-        partitioned: false,
-        ancestors: Vec::new(),
+        ..fixture(1, "messages")
     });
     let old = &pump.snapshot;
     let catalog = Catalog {

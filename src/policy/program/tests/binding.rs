@@ -4,13 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::auth::{Claims, Scope};
-use crate::change::TableName;
 use crate::expression::{Comparison, Context, Datum, Evaluated, Expr, Node, Relation, Stop};
 use crate::policy::program::{Judged, Program, Source};
 use crate::policy::relation::ParamKey;
+use crate::postgres::catalog::testing::table as fixture;
 use crate::postgres::catalog::{
-    Access, Body, Catalog, Column, Function, Policy, Published, RelationKind, ReplicaIdentity, RowAccess,
-    Table, Types, Volatility,
+    Access, Body, Catalog, Column, Function, Policy, ReplicaIdentity, RowAccess, Table, Types, Volatility,
 };
 
 const ALICE: &str = "a0000000-0000-4000-8000-000000000001";
@@ -30,25 +29,12 @@ fn table(oid: u32, name: &str, columns: &[(&str, u32)], policies: Vec<Policy>) -
         not_null: false,
     };
     Table {
-        oid,
-        name: TableName::new("public", name),
         columns: columns.iter().enumerate().map(column).collect(),
         primary_key: vec![0],
         replica_identity: ReplicaIdentity::Full,
         rls: !policies.is_empty(),
-        force_rls: false,
-        published: Published {
-            insert: true,
-            update: true,
-            delete: true,
-            truncate: true,
-        },
         policies,
-        file_policies: Vec::new(),
-        kind: RelationKind::Table,
-        stored_in: Vec::new(),
-        partitioned: false,
-        ancestors: Vec::new(),
+        ..fixture(oid, name)
     }
 }
 

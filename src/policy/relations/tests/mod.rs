@@ -9,7 +9,8 @@ use crate::auth::Claims;
 use crate::change::{Action, Change, Layout, LayoutColumn, Lsn, Row, RowBuilder, TableName};
 use crate::expression::{Relation, Stop, Ty};
 use crate::policy::relation::{ParamKey, Probe, RelationQuery, RelationRequest};
-use crate::postgres::catalog::{Column, Published, RelationKind, ReplicaIdentity, Table};
+use crate::postgres::catalog::testing::table as fixture;
+use crate::postgres::catalog::{Column, Table};
 use crate::telemetry::Metrics;
 
 /// The table of members, `(org, person)`.
@@ -85,25 +86,10 @@ fn table(oid: u32, names: &[&str]) -> Table {
         not_null: false,
     };
     Table {
-        oid,
-        name: TableName::new("public", "t"),
         columns: names.iter().enumerate().map(column).collect(),
         primary_key: vec![0],
-        replica_identity: ReplicaIdentity::Default,
         rls: true,
-        force_rls: false,
-        published: Published {
-            insert: false,
-            update: false,
-            delete: false,
-            truncate: false,
-        },
-        policies: Vec::new(),
-        file_policies: Vec::new(),
-        kind: RelationKind::Table,
-        stored_in: Vec::new(),
-        partitioned: false,
-        ancestors: Vec::new(),
+        ..fixture(oid, "t")
     }
 }
 

@@ -133,6 +133,15 @@ impl Cluster {
         self.dir.path().display().to_string()
     }
 
+    /// One with these settings and a table `t` of one column, `id`, and somebody who can write to it.
+    pub(super) async fn with_table(settings: &str) -> (Self, Client) {
+        let cluster = Self::start(settings);
+        let client = cluster.client().await;
+        let table = "create table t (id int primary key)";
+        client.batch_execute(table).await.unwrap();
+        (cluster, client)
+    }
+
     pub(super) async fn client(&self) -> Client {
         let config = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port);
         let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();

@@ -62,12 +62,7 @@ async fn a_walsender_killed_amid_a_large_transaction_is_continued_with(settings:
 }
 
 async fn restarted(mode: &str, settings: fn(&Cluster) -> Settings) {
-    let cluster = Cluster::start("");
-    let client = cluster.client().await;
-    client
-        .batch_execute("create table t (id int primary key)")
-        .await
-        .unwrap();
+    let (cluster, client) = Cluster::with_table("").await;
     let mut follower = Follower::start(settings(&cluster), &["t"]);
     follower.until_live().await;
     client
@@ -126,12 +121,7 @@ async fn another_process_takes_up_what_was_not_confirmed_of_pgoutput() {
 }
 
 async fn another_process_takes_up_what_was_not_confirmed_with(settings: fn(&Cluster) -> Settings) {
-    let cluster = Cluster::start("");
-    let client = cluster.client().await;
-    client
-        .batch_execute("create table t (id int primary key)")
-        .await
-        .unwrap();
+    let (cluster, client) = Cluster::with_table("").await;
     let mut follower = Follower::start(settings(&cluster), &["t"]);
     follower.until_live().await;
     follower.confirms = false;
@@ -149,12 +139,7 @@ async fn another_process_takes_up_what_was_not_confirmed_with(settings: fn(&Clus
 /// What was handed over is not sent to the next process.
 #[tokio::test]
 async fn what_was_confirmed_stays_confirmed() {
-    let cluster = Cluster::start("");
-    let client = cluster.client().await;
-    client
-        .batch_execute("create table t (id int primary key)")
-        .await
-        .unwrap();
+    let (cluster, client) = Cluster::with_table("").await;
     let mut follower = Follower::start(settings(&cluster), &["t"]);
     follower.until_live().await;
     client.batch_execute("insert into t values (1)").await.unwrap();

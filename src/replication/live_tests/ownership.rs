@@ -88,12 +88,7 @@ async fn after_a_restart_of_postgres_one_of_them_streams() {
 /// Without a word of the stream, a standby knows where its slot stands: who waits for that has not to wait for a change.
 #[tokio::test]
 async fn where_the_stream_begins_is_told_before_anything_else() {
-    let cluster = Cluster::start("");
-    let client = cluster.client().await;
-    client
-        .batch_execute("create table t (id int primary key)")
-        .await
-        .unwrap();
+    let (cluster, client) = Cluster::with_table("").await;
     let mut first = Follower::start(settings(&cluster), &["t"]);
     first.until_live().await;
     first.stop().await;
@@ -163,12 +158,7 @@ impl Gate {
 /// Postgres says nothing when a stream begins behind what was asked for.
 #[tokio::test]
 async fn a_slot_moved_between_the_look_at_it_and_the_start_is_a_reset() {
-    let cluster = Cluster::start("");
-    let client = cluster.client().await;
-    client
-        .batch_execute("create table t (id int primary key)")
-        .await
-        .unwrap();
+    let (cluster, client) = Cluster::with_table("").await;
     let mut behind = settings(&cluster);
     let gate = Gate::open(&mut behind.connect).await;
     let mut follower = Follower::start(behind, &["t"]);

@@ -169,12 +169,7 @@ async fn drop_slot(client: &tokio_postgres::Client) {
 
 #[tokio::test]
 async fn a_dropped_slot_is_not_made_again_in_silence() {
-    let cluster = Cluster::start("");
-    let client = cluster.client().await;
-    client
-        .batch_execute("create table t (id int primary key)")
-        .await
-        .unwrap();
+    let (cluster, client) = Cluster::with_table("").await;
     for recreate in [false, true] {
         let mut settings = settings(&cluster);
         settings.slot.recreate_lost = recreate;
@@ -202,12 +197,8 @@ async fn a_dropped_slot_is_not_made_again_in_silence() {
 
 #[tokio::test]
 async fn a_lost_slot_is_not_made_again_in_silence() {
-    let cluster = Cluster::start("max_slot_wal_keep_size = 1MB\nmax_wal_size = 32MB\nmin_wal_size = 32MB");
-    let client = cluster.client().await;
-    client
-        .batch_execute("create table t (id int primary key)")
-        .await
-        .unwrap();
+    let (cluster, client) =
+        Cluster::with_table("max_slot_wal_keep_size = 1MB\nmax_wal_size = 32MB\nmin_wal_size = 32MB").await;
     let mut first = Follower::start(settings(&cluster), &["t"]);
     first.until_live().await;
     first.stop().await;
@@ -239,12 +230,7 @@ async fn a_lost_slot_is_not_made_again_in_silence() {
 
 #[tokio::test]
 async fn a_slot_advanced_by_somebody_else_is_a_reset() {
-    let cluster = Cluster::start("");
-    let client = cluster.client().await;
-    client
-        .batch_execute("create table t (id int primary key)")
-        .await
-        .unwrap();
+    let (cluster, client) = Cluster::with_table("").await;
     let mut follower = Follower::start(settings(&cluster), &["t"]);
     follower.until_live().await;
     // Whether the stream comes back before the slot is advanced is a race; it is run until advancing wins.

@@ -231,12 +231,7 @@ async fn a_million_rows_pass_a_slow_receiver() {
 
 #[tokio::test]
 async fn a_unix_socket_serves_too() {
-    let cluster = Cluster::start("");
-    let client = cluster.client().await;
-    client
-        .batch_execute("create table t (id int primary key)")
-        .await
-        .unwrap();
+    let (cluster, client) = Cluster::with_table("").await;
     let mut settings = settings(&cluster);
     settings.connect.host = cluster.socket_dir();
     let mut follower = Follower::start(settings, &["t"]);

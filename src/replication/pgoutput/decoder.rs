@@ -57,11 +57,10 @@ impl Decoder {
     /// See [`DecodeError`]. The decoder stays usable.
     pub fn decode(&mut self, start: Lsn, message: &[u8]) -> Result<Message, DecodeError> {
         let mut bytes = Bytes(message);
-        let change = |change: Option<Change>| change.map_or(Message::Nothing, Message::Change);
         match bytes.u8()? {
-            b'I' => self.insert(&mut bytes, start, message.len()).map(change),
-            b'U' => self.update(&mut bytes, start, message.len()).map(change),
-            b'D' => self.delete(&mut bytes, start, message.len()).map(change),
+            b'I' => self.change(Action::Insert, &mut bytes, start, message.len()),
+            b'U' => self.change(Action::Update, &mut bytes, start, message.len()),
+            b'D' => self.change(Action::Delete, &mut bytes, start, message.len()),
             b'T' => self.truncate(&mut bytes, start, message.len()),
             b'B' => self.begin(&mut bytes).map(Message::Begin),
             b'C' => self.commit(&mut bytes).map(Message::Commit),
@@ -101,72 +100,26 @@ impl Decoder {
         Ok(relation.wanted.then_some(relation))
     }
 
-    fn insert(
+    fn change(
         &self,
+        action: Action,
         bytes: &mut Bytes<'_>,
         lsn: Lsn,
         wire_bytes: usize,
-    ) -> Result<Option<Change>, DecodeError> {
+    ) -> Result<Message, DecodeError> {
         let Some(relation) = self.wanted(bytes)? else {
-            return Ok(None);
+            return Ok(Message::Nothing);
         };
-        let new = new_tuple(bytes)?.whole(relation)?;
-        Ok(Some(Change {
-            new: Some(new),
-            ..bare(Action::Insert, relation, lsn, wire_bytes)
-        }))
-    }
-
-    fn update(
-        &self,
-        bytes: &mut Bytes<'_>,
-        lsn: Lsn,
-        wire_bytes: usize,
-    ) -> Result<Option<Change>, DecodeError> {
-        let Some(relation) = self.wanted(bytes)? else {
-            return Ok(None);
+        let (new, old) = match action {
+            Action::Insert => (Some(new_tuple(bytes)?.whole(relation)?), None),
+            Action::Update => updated(bytes, relation)?,
+            Action::Delete => (None, deleted(bytes, relation)?),
+            Action::Truncate => (None, None),
         };
-        let (new, old) = match bytes.0.first() {
-            Some(b'O') => {
-                let old = old_tuple(bytes)?;
-                let new = new_tuple(bytes)?.filled(&old, relation)?;
-                (new, Some(old.whole(relation)?))
-            }
-            Some(b'K') => {
-                let old = old_tuple(bytes)?;
-                let new = new_tuple(bytes)?.whole(relation)?;
-                (new, key(&old, relation)?)
-            }
-            _ => {
-                let tuple = new_tuple(bytes)?;
-                (tuple.whole(relation)?, key(&tuple, relation)?)
-            }
-        };
-        Ok(Some(Change {
-            new: Some(new),
+        Ok(Message::Change(Change {
+            new,
             old,
-            ..bare(Action::Update, relation, lsn, wire_bytes)
-        }))
-    }
-
-    fn delete(
-        &self,
-        bytes: &mut Bytes<'_>,
-        lsn: Lsn,
-        wire_bytes: usize,
-    ) -> Result<Option<Change>, DecodeError> {
-        let Some(relation) = self.wanted(bytes)? else {
-            return Ok(None);
-        };
-        let whole = bytes.0.first() == Some(&b'O');
-        let old = old_tuple(bytes)?;
-        let old = match whole {
-            true => Some(old.whole(relation)?),
-            false => key(&old, relation)?,
-        };
-        Ok(Some(Change {
-            old,
-            ..bare(Action::Delete, relation, lsn, wire_bytes)
+            ..bare(action, relation, lsn, wire_bytes)
         }))
     }
 
@@ -180,6 +133,37 @@ impl Decoder {
             }
         }
         Ok(Message::Truncate(changes))
+    }
+}
+
+/// The new row of an UPDATE, and what there is of the old one.
+fn updated(bytes: &mut Bytes<'_>, relation: &Relation) -> Result<(Option<Row>, Option<Row>), DecodeError> {
+    let (new, old) = match bytes.0.first() {
+        Some(b'O') => {
+            let old = old_tuple(bytes)?;
+            let new = new_tuple(bytes)?.filled(&old, relation)?;
+            (new, Some(old.whole(relation)?))
+        }
+        Some(b'K') => {
+            let old = old_tuple(bytes)?;
+            let new = new_tuple(bytes)?.whole(relation)?;
+            (new, key(&old, relation)?)
+        }
+        _ => {
+            let tuple = new_tuple(bytes)?;
+            (tuple.whole(relation)?, key(&tuple, relation)?)
+        }
+    };
+    Ok((Some(new), old))
+}
+
+/// What there is of a row that was deleted.
+fn deleted(bytes: &mut Bytes<'_>, relation: &Relation) -> Result<Option<Row>, DecodeError> {
+    let whole = bytes.0.first() == Some(&b'O');
+    let old = old_tuple(bytes)?;
+    match whole {
+        true => old.whole(relation).map(Some),
+        false => key(&old, relation),
     }
 }
 

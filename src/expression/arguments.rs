@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Array, Builtin, Datum, Evaluated, Interval, Stop, Ty};
+use super::{Array, Builtin, Datum, Evaluated, Interval, Json, Stop, Ty};
 
 /// Postgres' "value out of range" for dates and times.
 pub(super) const DATETIME_OVERFLOW: Stop = Stop::Raise("22008");
@@ -19,6 +19,14 @@ pub(super) fn strict(
         immutable,
         call: Arc::new(call),
     }
+}
+
+/// A builtin that is NULL if any argument is, and says the same at any time.
+pub(super) fn immutable(
+    returns: Ty,
+    call: impl Fn(&[Option<Datum>]) -> Evaluated + Send + Sync + 'static,
+) -> Builtin {
+    strict(returns, true, call)
 }
 
 /// A builtin that is called with NULLs too.
@@ -41,7 +49,7 @@ fn given(arguments: &[Option<Datum>], at: usize) -> Result<&Datum, Stop> {
         .ok_or_else(|| Stop::ask("an argument that is absent"))
 }
 
-fn unexpected<T>() -> Result<T, Stop> {
+pub(super) fn unexpected<T>() -> Result<T, Stop> {
     Err(Stop::ask("an argument of another type"))
 }
 
@@ -103,7 +111,14 @@ pub(super) fn interval(arguments: &[Option<Datum>], at: usize) -> Result<Interva
     }
 }
 
-pub(super) fn array(arguments: &[Option<Datum>], at: usize) -> Result<&Array, Stop> {
+pub(super) fn jsonb(arguments: &[Option<Datum>], at: usize) -> Result<&Arc<Json>, Stop> {
+    match given(arguments, at)? {
+        Datum::Jsonb(json) => Ok(json),
+        _ => unexpected(),
+    }
+}
+
+pub(super) fn array(arguments: &[Option<Datum>], at: usize) -> Result<&Arc<Array>, Stop> {
     match given(arguments, at)? {
         Datum::Array(array) => Ok(array),
         _ => unexpected(),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bigdecimal::BigDecimal;
 
-use super::arguments::{immutable, jsonb, text};
+use super::super::arguments::{immutable, jsonb};
+use super::arguments::text;
 use super::{WRONG_KIND, whole};
 use crate::expression::json::{self, Escapes};
 use crate::expression::{Builtin, Datum, Evaluated, Json, Numeric, Stop, Ty};

@@ -13,7 +13,8 @@ mod written;
 
 use std::sync::Arc;
 
-use self::arguments::{array, immutable, int4, jsonb, text, texts};
+use self::arguments::{text, texts};
+use super::arguments::{array, immutable, int, jsonb};
 use super::{Builtin, Collation, Datum, Evaluated, Json, Stop, Ty, json};
 
 pub(super) use casts::cast;
@@ -65,10 +66,10 @@ fn of_jsonb_and_text(symbol: &str) -> Option<Builtin> {
 
 fn of_jsonb_and_int4(symbol: &str) -> Option<Builtin> {
     Some(match symbol {
-        "->" => immutable(Ty::Jsonb, |a| Ok(value(path::element(jsonb(a, 0)?, int4(a, 1)?)))),
-        "->>" => immutable(Ty::Text, |a| unquoted(path::element(jsonb(a, 0)?, int4(a, 1)?))),
+        "->" => immutable(Ty::Jsonb, |a| Ok(value(path::element(jsonb(a, 0)?, int(a, 1)?)))),
+        "->>" => immutable(Ty::Text, |a| unquoted(path::element(jsonb(a, 0)?, int(a, 1)?))),
         "-" => immutable(Ty::Jsonb, |a| {
-            change::without_index(jsonb(a, 0)?, int4(a, 1)?).map(whole)
+            change::without_index(jsonb(a, 0)?, int(a, 1)?).map(whole)
         }),
         _ => return None,
     })

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::super::arguments::{array, jsonb};
 use super::WRONG_KIND;
-use super::arguments::{array, jsonb, text};
+use super::arguments::text;
 use crate::expression::json::{self, Escapes};
 use crate::expression::{Collation, Datum, Evaluated, Json, Stop, Ty};
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::arguments::{array, immutable, int4, text, texts};
+use super::super::arguments::{array, immutable, int};
+use super::arguments::{text, texts};
 use super::path::index;
 use super::{WRONG_KIND, count, is_path, is_text_array, variadic};
 use crate::expression::json::{self, Escapes, Step};
@@ -37,7 +38,7 @@ pub(super) fn operator(symbol: &str, right: &Ty) -> Option<Builtin> {
         Ty::Int4 if !by_path => Some(immutable(form.ty(), move |a| {
             let step = Step {
                 key: None,
-                index: Some(int4(a, 1)?),
+                index: Some(int(a, 1)?),
             };
             part(text(a, 0)?, &[step], form)
         })),

@@ -8,9 +8,8 @@ use axum::response::{IntoResponse, Response};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-use super::Server;
 use super::slots::Slot;
-use crate::auth::MAX_TOKEN_BYTES;
+use super::{Server, credentials};
 use crate::protocol::errors::ConnectError;
 
 /// What stands in a query.
@@ -76,13 +75,7 @@ const RECALL: Duration = Duration::from_secs(2);
 pub(super) fn token(headers: &HeaderMap, parameters: &Parameters) -> Option<Arc<str>> {
     let header = headers.get("x-api-key").and_then(|value| value.to_str().ok());
     let given = header.or_else(|| parameter(parameters, "apikey"))?;
-    let token: String = given
-        .chars()
-        .filter(|c| !c.is_whitespace())
-        // One more is enough to be refused for its length.
-        .take(MAX_TOKEN_BYTES + 1)
-        .collect();
-    (!token.is_empty()).then(|| Arc::from(token))
+    credentials::cleaned(given)
 }
 
 /// The `x-…` headers as a JSON object, for policies.

@@ -12,7 +12,6 @@ use super::super::driver::New;
 use super::super::slots::Slot;
 use super::query::Asked;
 use super::refusal::Refusal;
-use crate::auth::MAX_TOKEN_BYTES;
 use crate::protocol::Version;
 
 /// What a reader of server-sent events that comes back says.
@@ -65,13 +64,7 @@ fn token(
         .or_else(|| cookie(headers, cookie_name?))
         .or_else(|| credentials::token(headers))
         .or_else(|| query("apikey"))?;
-    let token: String = given
-        .chars()
-        .filter(|c| !c.is_whitespace())
-        // One more is enough to be refused for its length.
-        .take(MAX_TOKEN_BYTES + 1)
-        .collect();
-    (!token.is_empty()).then(|| Arc::from(token))
+    credentials::cleaned(given)
 }
 
 /// The value of a cookie (RFC 6265, section 5.4), without the quotes that some put around it.

@@ -1,51 +1,43 @@
 //! Where the WAL is now: the position a subscription has to wait for. One query serves all who ask at once.
 
-use crate::postgres::Pool;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
+use super::together::Together;
 use crate::change::Lsn;
+use crate::postgres::Pool;
 use crate::shutdown::Shutdown;
 
 type Request = oneshot::Sender<Result<Lsn, String>>;
 
 /// Hands out fence positions. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Fence {
-    requests: mpsc::Sender<Request>,
-}
+pub(super) struct Fence(Together<Request>);
 
 /// Callers that may wait at once; more of them wait to be queued.
 const WAITING: usize = 1024;
 
 impl Fence {
     pub(super) fn start(pool: Pool, shutdown: &Shutdown) -> Self {
-        let (requests, mut incoming) = mpsc::channel::<Request>(WAITING);
-        let stopping = shutdown.clone();
-        shutdown.spawn("fence", async move {
-            loop {
-                let mut callers = Vec::new();
-                let received = tokio::select! {
-                    received = incoming.recv_many(&mut callers, WAITING) => received,
-                    () = stopping.cancelled() => return,
-                };
-                if received == 0 {
-                    return;
-                }
+        let serve = move |callers: Vec<Request>| {
+            let pool = pool.clone();
+            async move {
                 let answer = flushed(&pool).await;
                 for caller in callers {
                     // A caller that went away does not need the answer.
                     let _ = caller.send(answer.clone());
                 }
             }
-        });
-        Self { requests }
+        };
+        Self(Together::start("fence", WAITING, shutdown, serve))
     }
 
     /// A position behind everything that was committed, and flushed, before the call.
     pub(super) async fn target(&self) -> Result<Lsn, String> {
         let (reply, answer) = oneshot::channel();
         let gone = || "the server is stopping".to_owned();
-        self.requests.send(reply).await.map_err(|_| gone())?;
+        if !self.0.ask(reply).await {
+            return Err(gone());
+        }
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 }

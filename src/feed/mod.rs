@@ -29,6 +29,7 @@ mod start;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod together;
 mod truncate;
 mod unpublished;
 mod watched;

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::keeper::Snapshot;
 use super::roster::Bound;
+use super::together::Together;
 use crate::auth::Claims;
 use crate::expression::{Relation, Stop};
 use crate::policy::{ClassKey, Clock, Moment, RelationReader, RelationRequest};
@@ -32,34 +33,18 @@ struct Request {
 
 /// Reads relations for subscribers to be. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Prefetch {
-    requests: mpsc::Sender<Request>,
-}
+pub(super) struct Prefetch(Together<Request>);
 
 /// Callers that may wait at once; more of them wait to be queued.
 const WAITING: usize = 256;
 
 impl Prefetch {
     pub(super) fn start(reader: RelationReader, clock: Clock, shutdown: &Shutdown) -> Self {
-        let (requests, mut incoming) = mpsc::channel::<Request>(WAITING);
-        let stopping = shutdown.clone();
-        shutdown.spawn("prefetch", async move {
-            loop {
-                let mut callers = Vec::new();
-                let received = tokio::select! {
-                    received = incoming.recv_many(&mut callers, WAITING) => received,
-                    () = stopping.cancelled() => return,
-                };
-                if received == 0 {
-                    return;
-                }
-                tokio::select! {
-                    () = serve(&reader, &clock, callers) => {}
-                    () = stopping.cancelled() => return,
-                }
-            }
-        });
-        Self { requests }
+        let serve = move |callers| {
+            let (reader, clock) = (reader.clone(), clock.clone());
+            async move { serve(&reader, &clock, callers).await }
+        };
+        Self(Together::start("prefetch", WAITING, shutdown, serve))
     }
 
     /// Every relation that the policies read for these claims on the tables of these bindings. What could not be read is
@@ -75,7 +60,7 @@ impl Prefetch {
             return Vec::new();
         }
         let (reply, answer) = oneshot::channel();
-        if self.requests.send(Request { wanted, reply }).await.is_err() {
+        if !self.0.ask(Request { wanted, reply }).await {
             return Vec::new();
         }
         answer.await.unwrap_or_default()

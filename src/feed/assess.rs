@@ -143,6 +143,8 @@ pub(super) struct Assessor<'a> {
     /// Verdicts that needed no question, for the count.
     pub(super) known: Vec<Verdict>,
     pub(super) works: Vec<Work<'a>>,
+    /// Of each change, whether it concerns a table that can be subscribed to.
+    pub(super) concerns: Vec<bool>,
     /// The tables that the last TRUNCATE emptied.
     pub(super) truncated: Truncated<'a>,
 }
@@ -169,6 +171,7 @@ impl<'a> Assessor<'a> {
     /// Adds a change, with the questions it raises.
     pub(super) fn add(&mut self, change: &'a Change, transaction: &'a Transaction) {
         let tables = self.snapshot.concerned(&change.table);
+        self.concerns.push(!tables.is_empty());
         if change.action == Action::Truncate {
             self.truncate(change, transaction, tables);
             return;
@@ -206,6 +209,17 @@ impl<'a> Assessor<'a> {
         for slot in subscriptions.candidates(&rows) {
             self.slot(slot, &case, &mut groups);
         }
+        self.work(change, transaction, table, groups);
+    }
+
+    /// Notes what a change means for the subscribers of a table, if it means anything to them.
+    pub(super) fn work(
+        &mut self,
+        change: &'a Change,
+        transaction: &'a Transaction,
+        table: &'a Arc<Table>,
+        groups: Vec<Group<'a>>,
+    ) {
         if !groups.is_empty() {
             self.works.push(Work {
                 change,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::assess::{Assessor, Group, Show, Work, published};
+use super::assess::{Assessor, Group, Show, published};
 use crate::change::{Action, Change, Lsn, TableName, Transaction};
 use crate::postgres::catalog::Table;
 use crate::subscription::{Member, Slot};
@@ -50,14 +50,7 @@ impl<'a> Assessor<'a> {
                 .slots()
                 .filter_map(|slot| told(slot, table))
                 .collect();
-            if !groups.is_empty() {
-                self.works.push(Work {
-                    change,
-                    transaction,
-                    table,
-                    groups,
-                });
-            }
+            self.work(change, transaction, table, groups);
         }
         self.truncated.note(change);
     }

@@ -22,6 +22,8 @@ const MAX_QUESTIONS: usize = 1024;
 pub(super) struct Done {
     /// How many of them were taken; at least one.
     pub(super) taken: usize,
+    /// Of each of them, whether it concerns a table that can be subscribed to.
+    pub(super) concerns: Vec<bool>,
     /// Who got some of them and does not read as fast as they come.
     pub(super) pressed: HashMap<SubscriberId, Lane>,
     /// Likewise, in the rooms where something was said.
@@ -50,6 +52,7 @@ impl Pump {
             questions: Vec::new(),
             known: Vec::new(),
             works: Vec::new(),
+            concerns: Vec::new(),
             truncated: Truncated::default(),
         };
         let mut broadcasts = Broadcasts::of(transaction);
@@ -69,6 +72,7 @@ impl Pump {
             questions,
             known,
             works,
+            concerns,
             ..
         } = assessor;
         self.parts.engine.count(&known);
@@ -76,6 +80,7 @@ impl Pump {
         if works.is_empty() {
             return Done {
                 taken,
+                concerns,
                 pressed: HashMap::new(),
                 rooms: broadcasts.pressed(self),
             };
@@ -108,6 +113,7 @@ impl Pump {
         self.parts.metrics.deliveries.inc_by(sent);
         Done {
             taken,
+            concerns,
             pressed,
             rooms: broadcasts.pressed(self),
         }

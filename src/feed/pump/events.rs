@@ -230,6 +230,7 @@ impl Pump {
             self.roster.reread(&changed);
         }
         let mut rest = changes.as_slice();
+        let mut concerns = Vec::with_capacity(rest.len());
         while !rest.is_empty() {
             let recipients = Recipients::live(&self.roster, self.epoch());
             let done = self.assess_and_deliver(rest, &transaction, &recipients).await;
@@ -237,13 +238,15 @@ impl Pump {
             let pressed = done.pressed.into_values().chain(done.rooms);
             self.courtesy.wait(pressed.collect()).await;
             rest = rest.get(done.taken..).unwrap_or_default();
+            concerns.extend(done.concerns);
         }
-        self.keep(&transaction, changes);
+        self.keep(&transaction, changes, concerns);
     }
 
-    /// Keeps those that somebody could come back for.
-    fn keep(&mut self, transaction: &Arc<Transaction>, mut changes: Vec<Change>) {
-        changes.retain(|change| !self.snapshot.concerned(&change.table).is_empty());
+    /// Keeps those that somebody could come back for, which is those of tables that can be subscribed to.
+    fn keep(&mut self, transaction: &Arc<Transaction>, mut changes: Vec<Change>, concerns: Vec<bool>) {
+        let mut concerns = concerns.into_iter();
+        changes.retain(|_| concerns.next().unwrap_or(true));
         self.history
             .push(transaction, changes, self.position, Instant::now());
     }

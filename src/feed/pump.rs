@@ -1,7 +1,7 @@
 //! The loop: events in, frames out, in commit order; commands and catalog changes between them.
 //!
-//! Sole owner of the roster, so nothing here is locked. The position is handed over (and so confirmed to the slot)
-//! only when everything before it is in the outboxes.
+//! Sole owner of the roster, so nothing here is locked. A position is handed over as delivered only when everything before
+//! it is in the outboxes, and as confirmable only when it has left the replay window.
 
 mod broadcasts;
 mod carried;

@@ -75,9 +75,9 @@ impl Feedback {
         self.confirmed = self.confirmed.max(position);
     }
 
-    /// The server, which has sent everything up to `at`, asks for an answer. Whether it waits for a confirmation that it will not get:
-    /// a Postgres that shuts down asks again and again until everything has been confirmed (walsender.c, `WalSndDone`), and
-    /// what the replay window holds is confirmed later.
+    /// The server, which has sent everything up to `at`, asks for an answer. Whether it waits for a confirmation that it will
+    /// not get: a Postgres that shuts down asks again and again until everything has been confirmed (walsender.c,
+    /// `WalSndDone`), and what the replay window holds is confirmed later.
     pub(super) fn waits_in_vain(&mut self, at: Lsn, now: Instant) -> bool {
         let again = self
             .demanded

@@ -16,8 +16,7 @@ use crate::postgres::{ConnectSettings, Connection, Session, SqlError, connect};
 /// How often a standby looks whether the slot is free. One look is a function call over a handful of slots.
 const LOOK: Duration = Duration::from_millis(150);
 /// How long a standby that lost its own connection leaves a free slot alone: Postgres was away for everybody, and who
-/// streamed before, and has the clients, comes back as well.
-/// Longer than the longest wait between its attempts.
+/// streamed before, and has the clients, comes back as well. Longer than the longest wait between its attempts.
 const HEAD_START: Duration = Duration::from_secs(6);
 
 /// Statements are looks at memory of the server; one that takes longer waits for a server in trouble.

@@ -2,10 +2,12 @@
 //!
 //! [`run`] keeps one walsender connection to a permanent logical slot (manual, "Streaming Replication Protocol" and
 //! "Logical Decoding"), decodes what the output plugin prints, hands it on in bounded batches and confirms to the slot what
-//! the feed says it has handed over. Where wal2json is missing, Postgres' own pgoutput takes its place. It survives every interruption and says what an operator has to do about it.
+//! the feed says may be confirmed. Where wal2json is missing, Postgres' own pgoutput takes its place. It survives every
+//! interruption and says what an operator has to do about it.
 //!
-//! In here: the wire, the slot, the decoding, and what "passed on already" means. Not in here: who wants a change,
-//! the catalog, and any SQL beyond the questions a slot needs answered.
+//! In here: the wire, the slot and who owns it (`guard`), what Postgres keeps for it (`watcher`), our publications, the
+//! decoding, and what "passed on already" means. Not in here: who wants a change, how far back the replay window reaches, the
+//! catalog, and any SQL beyond what a slot and its publications need.
 
 mod backoff;
 mod connection;

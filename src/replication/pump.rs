@@ -13,8 +13,8 @@ use crate::change::StreamState;
 
 impl Stream {
     /// Moves what comes in to the channel of events, and keeps the server informed. Inputs: shutdown, the clock,
-    /// `let_go`, `ping`, a new set of tables or the same published anew, what was handed over, the connection, room in the channel. In this order, since
-    /// under load the last two are always ready.
+    /// `let_go`, `ping`, a new set of tables or the same published anew, what was handed over, the connection, room in the
+    /// channel. In this order, since under load the last two are always ready.
     pub(super) async fn pump(
         &mut self,
         walsender: &mut Walsender,

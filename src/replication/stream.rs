@@ -55,12 +55,12 @@ pub struct Signals {
 
 /// Streams until shutdown, or until nobody receives events any more.
 ///
-/// Passes on every committed change of `tables` and every logical
-/// message with the prefix `rowcast` (pgoutput: with a prefix that begins so), in commit order, in batches of at most some 512 events or 256 KiB. When the
-/// channel is full, reading stops and the server is kept informed. [`Event::Tables`] comes first, and again for every
-/// new set of tables: until then the receiver discards what still comes of the old set. Apart from that, within one call nothing is lost or repeated over
-/// reconnects, unless [`StreamState::Reset`] says so; after a reset a transaction that had begun is void, and its
-/// [`Event::Commit`] will not come.
+/// Passes on every committed change of `tables` and every logical message with the prefix `rowcast` (pgoutput: with a
+/// prefix that begins so), in commit order, in batches of at most some 512 events or 256 KiB. When the channel is full,
+/// reading stops and the server is kept informed. [`Event::Tables`] comes first, and again for every new set of tables:
+/// until then the receiver discards what still comes of the old set. Apart from that, within one call nothing is lost or
+/// repeated over reconnects, unless [`StreamState::Reset`] says so; after a reset a transaction that had begun is void, and
+/// its [`Event::Commit`] will not come.
 ///
 /// `handed_over` must carry positions taken from events: the end of the last transaction that the receiver is done
 /// with, or a later [`Event::Position`]. Only what is confirmable by them is confirmed to the slot.

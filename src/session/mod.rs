@@ -10,6 +10,9 @@
 //!
 //! What a private channel's user may do is asked of the policies: reading at the join and with every new token, writing
 //! when it is first wanted. Until the answer is there, what was sent waits, in order.
+//!
+//! Who was away and comes back goes on from what it says itself (`resume`), or from what is known of its session id
+//! (`places`). What it missed is not kept here: rows come from the feed, broadcasts from the rooms.
 
 mod broadcast;
 mod channel;

@@ -93,15 +93,15 @@ impl Session {
         place
     }
 
-    /// How far the client is with the rows of a channel once everything that is in its outbox now has arrived, if they are live and
-    /// the feed was at `cursor` before.
+    /// How far the client is with the rows of a channel once everything that is in its outbox now has arrived, if they are
+    /// live and the feed was at `cursor` before.
     pub fn place_of_rows(&self, topic: &str, cursor: Cursor) -> Option<Cursor> {
         let rows = self.channels.get(topic)?.rows.as_ref()?;
         Some(held_back(cursor, &rows.lane))
     }
 
-    /// How far the client is in the room of a channel once everything that is in its outbox now has arrived, also where the feed
-    /// has sent the reply just now. `None` for a channel that is in no room, or not yet.
+    /// How far the client is in the room of a channel once everything that is in its outbox now has arrived, also where the
+    /// feed has sent the reply just now. `None` for a channel that is in no room, or not yet.
     pub fn place_in_room(&self, topic: &str) -> Option<room::Since> {
         let stream = (self.context.position)();
         let channel = self.channels.get(topic)?;

@@ -1,4 +1,7 @@
-//! The one task of each socket.
+//! The one task of each socket: what comes in goes to the session, what is in the outbox goes out (`write`), and pings tell
+//! how far the client has come (`place`).
+//!
+//! Not in here: what a message means, and where the places of those are kept who are away.
 
 mod place;
 mod write;

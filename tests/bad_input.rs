@@ -9,13 +9,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message as Raw;
 
-use crate::support::{Client, Database, Server, Version, token};
+use crate::support::token::service;
+use crate::support::{Client, Database, Server, Version};
 
 const BOTH: [Version; 2] = [Version::V1, Version::V2];
-
-fn service() -> String {
-    token::token("service_role", json!({}))
-}
 
 fn rows() -> Value {
     json!([{"event": "*", "schema": "public", "table": "n"}])

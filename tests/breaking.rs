@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::client::told;
 use crate::support::{Client, Database, OwnCluster, Server, Version, eventually, token};
 
 const ALICE: &str = "a0000000-0000-4000-8000-000000000001";
@@ -29,20 +30,6 @@ async fn subscriber(server: &Server, token: &str, changes: Value) -> Client {
     let mut client = Client::connect(server, Version::V2, token).await;
     client.subscribe("d", changes).await;
     client
-}
-
-/// Every row change that was sent for what has been committed so far.
-async fn told(client: &mut Client, db: &Database, server: &Server) -> Vec<Value> {
-    server.passed(db).await;
-    client.round_trip().await;
-    let told = client
-        .pending()
-        .iter()
-        .filter(|m| m.event == "postgres_changes")
-        .map(|m| m.payload["data"].clone())
-        .collect();
-    client.forget("postgres_changes");
-    told
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,34 +7,18 @@ mod partitions;
 mod tables;
 mod truncate;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::support::{Client, Database, Server, Version, token};
+use crate::support::client::told;
+use crate::support::token::service;
+use crate::support::{Client, Database, Server, Version};
 
 const ALICE: &str = "a0000000-0000-4000-8000-000000000001";
-
-fn service() -> String {
-    token::token("service_role", json!({}))
-}
 
 async fn subscriber(server: &Server, token: &str, changes: Value) -> Client {
     let mut client = Client::connect(server, Version::V2, token).await;
     client.subscribe("room", changes).await;
     client
-}
-
-/// The `data` of every row change that was sent for what has been committed so far.
-async fn told(client: &mut Client, db: &Database, server: &Server) -> Vec<Value> {
-    server.passed(db).await;
-    client.round_trip().await;
-    let told = client
-        .pending()
-        .iter()
-        .filter(|m| m.event == "postgres_changes")
-        .map(|m| m.payload["data"].clone())
-        .collect();
-    client.forget("postgres_changes");
-    told
 }
 
 /// A change in few words: `INSERT parts {"id":1}`.

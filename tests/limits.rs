@@ -5,14 +5,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message as Raw;
 
-use crate::support::{Client, Database, Server, Version, eventually, token};
+use crate::support::token::service;
+use crate::support::{Client, Database, Server, Version, eventually};
 
 const TABLE: &str = "create table n (id int primary key, body text);
                      alter publication supabase_realtime add table n";
-
-fn service() -> String {
-    token::token("service_role", json!({}))
-}
 
 fn rows() -> Value {
     json!([{"event": "*", "schema": "public", "table": "n"}])

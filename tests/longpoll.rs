@@ -30,17 +30,21 @@ const TRANSPORTS: [(&str, &str); 4] = [
     ("websocket", "2.0.0"),
 ];
 
-fn start(server: &Server, script: &str, transport: (&str, &str), more: &[(&str, &str)]) -> Program {
+/// A program with the `anon` key, for the channel `room`.
+fn run(server: &Server, script: &str, more: &[(&str, &str)]) -> Program {
     let (key, url) = (token::token("anon", json!({})), server.url());
     let mut variables = vec![
         ("ROWCAST_URL", url.as_str()),
         ("ROWCAST_KEY", &key),
-        ("TRANSPORT", transport.0),
-        ("VSN", transport.1),
         ("TOPIC", "room"),
     ];
     variables.extend(more);
     Program::node(script, &variables)
+}
+
+fn start(server: &Server, script: &str, (transport, vsn): (&str, &str), more: &[(&str, &str)]) -> Program {
+    let travels = [("TRANSPORT", transport), ("VSN", vsn)];
+    run(server, script, &[&travels, more].concat())
 }
 
 async fn subscribed(program: &mut Program) {
@@ -240,19 +244,13 @@ async fn clients_come_back_after_a_restart() {
 async fn a_phoenix_client_falls_back_to_it() {
     let db = Database::new().await;
     let server = Server::start(&db).await;
-    let (key, url) = (token::token("anon", json!({})), server.url());
-    let variables = [
-        ("ROWCAST_URL", url.as_str()),
-        ("ROWCAST_KEY", &key),
-        ("TOPIC", "room"),
-    ];
-    let mut program = Program::node("fallback.mjs", &variables);
+    let mut program = run(&server, "fallback.mjs", &[]);
     let joined = program.next("joined").await;
     assert_eq!(
         joined,
         json!({"kind": "joined", "status": "ok", "transport": "LongPoll"})
     );
-    let mut other = Client::connect(&server, Version::V2, &key).await;
+    let mut other = Client::connect(&server, Version::V2, &token::token("anon", json!({}))).await;
     other.enter("room", json!({})).await;
     program
         .tell(json!({"cmd": "send", "event": "e", "payload": {"x": 1}}))
@@ -270,13 +268,7 @@ async fn a_phoenix_client_falls_back_to_it() {
 async fn a_browser_polls_from_another_origin_and_understands_a_refusal() {
     let db = Database::new().await;
     let server = Server::start(&db).await;
-    let (key, url) = (token::token("anon", json!({})), server.url());
-    let variables = [
-        ("ROWCAST_URL", url.as_str()),
-        ("ROWCAST_KEY", &key),
-        ("TOPIC", "room"),
-    ];
-    let mut program = Program::node("fallback_page.mjs", &variables);
+    let mut program = run(&server, "fallback_page.mjs", &[]);
     program.tell(json!({"cmd": "connect", "key": "rubbish"})).await;
     for _ in 0..2 {
         assert_eq!(program.next("refused").await["error"], 403);
@@ -285,7 +277,7 @@ async fn a_browser_polls_from_another_origin_and_understands_a_refusal() {
     program.next("disconnected").await;
     program.tell(json!({"cmd": "connect"})).await;
     program.next("joined").await;
-    let mut other = Client::connect(&server, Version::V2, &key).await;
+    let mut other = Client::connect(&server, Version::V2, &token::token("anon", json!({}))).await;
     other.enter("room", json!({})).await;
     for n in 0..50 {
         other.say("room", "e", json!({"n": n, "text": "é\u{2028}"})).await;

@@ -6,16 +6,13 @@ mod sessions;
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Server, Version, token};
+use crate::support::token::service;
+use crate::support::{Client, Server, Version};
 
 const ROWS: &str = "create table n (id int primary key); alter publication supabase_realtime add table n";
 
 fn inserts() -> Value {
     json!([{"event": "INSERT", "schema": "public", "table": "n"}])
-}
-
-fn service() -> String {
-    token::token("service_role", json!({}))
 }
 
 /// A connection with this session id.

@@ -2,11 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Database, Server, Version, eventually, token};
-
-fn service() -> String {
-    token::token("service_role", json!({}))
-}
+use crate::support::token::service;
+use crate::support::{Client, Database, Server, Version, eventually};
 
 const TODOS: &str = "
     create table todos (id int8 primary key generated always as identity, title text not null, done bool default false);

@@ -7,13 +7,10 @@ use std::time::Duration;
 use rowcast::postgres::Connection;
 use serde_json::{Value, json};
 
+use crate::support::token::service;
 use crate::support::{Client, Database, Server, Version, client::Message, token};
 
 const TABLE: &str = "create table n (id int primary key); alter publication supabase_realtime add table n";
-
-fn service() -> String {
-    token::token("service_role", json!({}))
-}
 
 fn rows() -> Value {
     json!([{"event": "*", "schema": "public", "table": "n"}])

@@ -10,11 +10,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Database, Program, Server, Version, eventually, token};
-
-fn service() -> String {
-    token::token("service_role", json!({}))
-}
+use crate::support::token::service;
+use crate::support::{Client, Database, Program, Server, Version, eventually};
 
 fn binding(table: &str) -> Value {
     json!({"event": "*", "schema": "public", "table": table, "snapshot": true})

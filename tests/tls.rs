@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::tls::{Authority, shown};
+use crate::support::token::service;
 use crate::support::{Client, Database, Process, Program, Server, Version, eventually, process, token};
 
 const TABLE: &str = "
@@ -14,10 +15,6 @@ const TABLE: &str = "
     grant select on n to anon, authenticated;
     alter publication supabase_realtime add table n;
 ";
-
-fn service() -> String {
-    token::token("service_role", json!({}))
-}
 
 fn rows() -> Value {
     json!([{"event": "*", "schema": "public", "table": "n"}])

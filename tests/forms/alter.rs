@@ -241,57 +241,45 @@ impl World {
     }
 }
 
-/// A few at a time, each with a database of its own.
-async fn each(check: impl AsyncFn(&'static Case)) {
-    stream::iter(CASES)
-        .for_each_concurrent(4, async |case| check(case).await)
-        .await;
+/// Every case with a database of its own, a few at a time: executes what is made of it, and looks at what came of that.
+async fn each(statements: impl Fn(&Case) -> Vec<String>) {
+    let one = async |case| {
+        let mut world = World::new().await;
+        for sql in statements(case) {
+            world.db.execute(&sql).await;
+        }
+        world.check(case, true).await;
+        world.server.stop().await;
+    };
+    stream::iter(CASES).for_each_concurrent(4, one).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_transaction_of_its_own() {
-    each(async |case| {
-        let mut world = World::new().await;
-        world.db.execute("insert into t (id) values (1)").await;
-        world.db.execute(&format!("begin; {}; commit", case.change)).await;
-        world.db.execute(case.after).await;
-        world.check(case, true).await;
-        world.server.stop().await;
+    each(|Case { change, after, .. }| {
+        let row = "insert into t (id) values (1)".to_owned();
+        vec![row, format!("begin; {change}; commit"), (*after).to_owned()]
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn between_the_rows_of_one_transaction() {
-    each(async |case| {
-        let mut world = World::new().await;
-        world
-            .db
-            .execute(&format!(
-                "begin; insert into t (id) values (1); {}; {}; commit",
-                case.change, case.after
-            ))
-            .await;
-        world.check(case, true).await;
-        world.server.stop().await;
+    each(|Case { change, after, .. }| {
+        vec![format!(
+            "begin; insert into t (id) values (1); {change}; {after}; commit"
+        )]
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_stream_is_behind() {
-    each(async |case| {
-        let mut world = World::new().await;
-        // All of it is in the WAL before the first row is read.
-        world
-            .db
-            .execute(&format!(
-                "begin; insert into t (id) values (1); commit; begin; {}; commit; {}",
-                case.change, case.after
-            ))
-            .await;
-        world.check(case, true).await;
-        world.server.stop().await;
+    // All of it is in the WAL before the first row is read.
+    each(|Case { change, after, .. }| {
+        vec![format!(
+            "begin; insert into t (id) values (1); commit; begin; {change}; commit; {after}"
+        )]
     })
     .await;
 }

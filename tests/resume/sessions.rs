@@ -24,24 +24,35 @@ async fn start(db: &Database) -> Server {
     .await
 }
 
+/// A client of session `s1`, in the channel of a table's rows.
+async fn following() -> (Database, Server, Client) {
+    let db = Database::new().await;
+    db.execute(ROWS).await;
+    let server = start(&db).await;
+    let client = again(&server).await;
+    (db, server, client)
+}
+
+/// The client of session `s1` once more, in the same channel.
+async fn again(server: &Server) -> Client {
+    let mut client = connect(server, "s1").await;
+    join(&mut client, json!({})).await;
+    client
+}
+
 fn ids(rows: &[(i64, bool)]) -> Vec<i64> {
     rows.iter().map(|(id, _)| *id).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_back_with_its_session_id_misses_nothing() {
-    let db = Database::new().await;
-    db.execute(ROWS).await;
-    let server = start(&db).await;
-    let mut client = connect(&server, "s1").await;
-    join(&mut client, json!({})).await;
+    let (db, server, mut client) = following().await;
     db.execute("insert into n select generate_series(1, 5)").await;
     assert_eq!(ids(&rows(&mut client, 5).await), [1, 2, 3, 4, 5]);
     acknowledged(&mut client, &server).await;
     drop(client);
     db.execute("insert into n select generate_series(6, 9)").await;
-    let mut client = connect(&server, "s1").await;
-    join(&mut client, json!({})).await;
+    let mut client = again(&server).await;
     assert_eq!(outcome(&client).as_deref(), Some(RESUMED));
     db.execute("insert into n values (10)").await;
     let got = rows(&mut client, 5).await;
@@ -52,18 +63,13 @@ async fn who_comes_back_with_its_session_id_misses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_have_arrived_comes_again_with_its_cursor() {
-    let db = Database::new().await;
-    db.execute(ROWS).await;
-    let server = start(&db).await;
-    let mut client = connect(&server, "s1").await;
-    join(&mut client, json!({})).await;
+    let (db, server, mut client) = following().await;
     acknowledged(&mut client, &server).await;
     // What comes now is not acknowledged: nobody reads the pings.
     db.execute("insert into n values (1)").await;
     server.passed(&db).await;
     drop(client);
-    let mut client = connect(&server, "s1").await;
-    join(&mut client, json!({})).await;
+    let mut client = again(&server).await;
     assert_eq!(rows(&mut client, 1).await, [(1, true)]);
     server.stop().await;
 }
@@ -137,11 +143,7 @@ async fn a_session_that_is_not_known_is_told_to_look_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_that_was_left_starts_anew() {
-    let db = Database::new().await;
-    db.execute(ROWS).await;
-    let server = start(&db).await;
-    let mut client = connect(&server, "s1").await;
-    join(&mut client, json!({})).await;
+    let (db, server, mut client) = following().await;
     acknowledged(&mut client, &server).await;
     let leave = client
         .push("n", "phx_leave", Value::Object(Default::default()))
@@ -158,16 +160,11 @@ async fn a_channel_that_was_left_starts_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_connection_does_not_keep_its_client_from_coming_back() {
-    let db = Database::new().await;
-    db.execute(ROWS).await;
-    let server = start(&db).await;
-    let mut dead = connect(&server, "s1").await;
-    join(&mut dead, json!({})).await;
+    let (db, server, mut dead) = following().await;
     acknowledged(&mut dead, &server).await;
     // It is there for the server, but nobody reads it any more.
     db.execute("insert into n values (1)").await;
-    let mut client = connect(&server, "s1").await;
-    join(&mut client, json!({})).await;
+    let mut client = again(&server).await;
     assert_eq!(rows(&mut client, 1).await, [(1, true)]);
     drop(dead);
     server.stop().await;

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message as Raw};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::{LIMIT, Server, broadcast};
+use super::{Database, LIMIT, Server, broadcast};
 
 /// Which serialiser to speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -389,4 +389,18 @@ impl Client {
             }
         }
     }
+}
+
+/// The `data` of every row change that was sent for what has been committed so far.
+pub async fn told(client: &mut Client, db: &Database, server: &Server) -> Vec<Value> {
+    server.passed(db).await;
+    client.round_trip().await;
+    let told = client
+        .pending()
+        .iter()
+        .filter(|m| m.event == "postgres_changes")
+        .map(|m| m.payload["data"].clone())
+        .collect();
+    client.forget("postgres_changes");
+    told
 }

@@ -20,6 +20,11 @@ pub fn user(sub: &str) -> String {
     token("authenticated", json!({"sub": sub}))
 }
 
+/// A token for the role `service_role`, which policies do not restrict.
+pub fn service() -> String {
+    token("service_role", json!({}))
+}
+
 /// Any claims, signed with any secret.
 pub fn signed(secret: &str, claims: &Value) -> String {
     rowcast::auth::mint(&Secret::new(secret), claims).expect("claims can be signed")

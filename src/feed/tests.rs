@@ -7,13 +7,13 @@ use tokio::sync::watch;
 
 use super::{Feed, Outlets, Settings, SnapshotSettings, UnjudgedDeletes};
 use crate::change::StreamState;
-use crate::hub::{Bounds, Drained, Frame, Lane, Outbox};
+use crate::hub::{Bounds, Drained, Frame, Outbox};
 use crate::policy::{Engine, Judge};
 use crate::postgres::testing::Cluster;
 use crate::postgres::{Connection, InstallOptions, Pool, PoolOptions, Session, install};
-use crate::protocol::Version;
 use crate::replication::{self, SlotSettings};
-use crate::room::{Entry, Hears, Member, RoomName, Rooms};
+use crate::room::testing::listener;
+use crate::room::{Member, RoomName, Rooms};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
 
@@ -48,21 +48,7 @@ fn listen(rooms: &Rooms, outbox: &Outbox) -> Member {
         topic: "realtime:room".into(),
         private: true,
     };
-    let entry = Entry {
-        lane: Lane::new(outbox),
-        version: Version::V1,
-        join_ref: None,
-        hears: Hears {
-            broadcasts: true,
-            presence: false,
-        },
-        wants_state: false,
-        own: false,
-        key: "key".into(),
-        reply: None,
-        replayed: None,
-        returns: None,
-    };
+    let entry = listener(outbox);
     let member = rooms.enter(name, entry);
     member.open();
     member

@@ -14,6 +14,8 @@ mod registry;
 mod seat;
 mod telling;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -8,9 +8,10 @@ use reqwest::{RequestBuilder, Response};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use super::*;
-use crate::hub::{Drained, Lane, Outbox};
+use crate::hub::{Drained, Outbox};
 use crate::protocol::Version;
-use crate::room::{Entry, Hears, Member, RoomName};
+use crate::room::testing::listener;
+use crate::room::{Entry, Member, RoomName};
 
 /// Somebody in a room, with the serialiser of its connection.
 struct Listener {
@@ -56,19 +57,8 @@ impl Server {
             private,
         };
         let entry = Entry {
-            lane: Lane::new(&outbox),
             version,
-            join_ref: None,
-            hears: Hears {
-                broadcasts: true,
-                presence: false,
-            },
-            wants_state: false,
-            own: false,
-            key: "listener".into(),
-            reply: None,
-            replayed: None,
-            returns: None,
+            ..listener(&outbox)
         };
         let member = self.rooms.enter(name, entry);
         member.open();

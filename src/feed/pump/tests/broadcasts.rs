@@ -6,7 +6,8 @@ use crate::change::{Action, Change};
 use crate::hub::Drained;
 use crate::postgres::catalog::testing::table as fixture;
 use crate::postgres::catalog::{Catalog, Channels, Table};
-use crate::room::{Entry, Hears, Member, RoomName};
+use crate::room::testing::listener;
+use crate::room::{Member, RoomName};
 
 /// Has the pump take these for the tables that broadcasts are stored in.
 fn store_in(pump: &mut Pump, stored_in: &[TableName]) {
@@ -81,24 +82,7 @@ fn listen(pump: &Pump, outbox: &Outbox) -> Member {
         topic: "realtime:room".into(),
         private: true,
     };
-    let member = pump.parts.rooms.enter(
-        name,
-        Entry {
-            lane: Lane::new(outbox),
-            version: Version::V1,
-            join_ref: None,
-            hears: Hears {
-                broadcasts: true,
-                presence: false,
-            },
-            wants_state: false,
-            own: false,
-            key: "key".into(),
-            reply: None,
-            replayed: None,
-            returns: None,
-        },
-    );
+    let member = pump.parts.rooms.enter(name, listener(outbox));
     member.open();
     member
 }

@@ -17,6 +17,9 @@ pub(super) struct Cluster {
     keeper: Option<Child>,
 }
 
+/// A table `t` whose rows can be as long as a test needs them.
+pub(super) const WIDE: &str = "create table t (id int primary key, filler text)";
+
 impl Cluster {
     /// Makes and starts one, `conf` being appended to postgresql.conf.
     pub(super) fn start(conf: &str) -> Self {
@@ -135,10 +138,14 @@ impl Cluster {
 
     /// One with these settings and a table `t` of one column, `id`, and somebody who can write to it.
     pub(super) async fn with_table(settings: &str) -> (Self, Client) {
+        Self::with(settings, "create table t (id int primary key)").await
+    }
+
+    /// One with these settings in which this has been executed, and a connection to it.
+    pub(super) async fn with(settings: &str, sql: &str) -> (Self, Client) {
         let cluster = Self::start(settings);
         let client = cluster.client().await;
-        let table = "create table t (id int primary key)";
-        client.batch_execute(table).await.unwrap();
+        client.batch_execute(sql).await.unwrap();
         (cluster, client)
     }
 

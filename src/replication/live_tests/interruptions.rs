@@ -1,4 +1,4 @@
-use super::cluster::Cluster;
+use super::cluster::{Cluster, WIDE};
 use super::follower::{Follower, id, pgoutput, settings};
 use crate::change::{Event, StreamState};
 use crate::replication::Settings;
@@ -18,12 +18,7 @@ async fn a_walsender_killed_amid_a_large_transaction_is_continued_of_pgoutput() 
 }
 
 async fn a_walsender_killed_amid_a_large_transaction_is_continued_with(settings: fn(&Cluster) -> Settings) {
-    let cluster = Cluster::start("");
-    let client = cluster.client().await;
-    client
-        .batch_execute("create table t (id int primary key, filler text)")
-        .await
-        .unwrap();
+    let (cluster, client) = Cluster::with("", WIDE).await;
     let mut follower = Follower::start(settings(&cluster), &["t"]);
     follower.until_live().await;
     for insert in [

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, WIDE};
 use super::follower::{Follower, id, pgoutput, settings};
 use crate::change::{Action, Event, Lsn, StreamState};
 use crate::replication::Settings;
@@ -197,12 +197,8 @@ async fn a_new_set_of_tables_takes_effect_without_loss_or_repeat_with(settings: 
 /// A slow receiver holds the stream up, in bounded memory, and the server is still answered.
 #[tokio::test]
 async fn a_million_rows_pass_a_slow_receiver() {
-    let cluster = Cluster::start("wal_sender_timeout = 2s\nlogical_decoding_work_mem = 1MB");
-    let client = cluster.client().await;
-    client
-        .batch_execute("create table t (id int primary key, filler text)")
-        .await
-        .unwrap();
+    let (cluster, client) =
+        Cluster::with("wal_sender_timeout = 2s\nlogical_decoding_work_mem = 1MB", WIDE).await;
     let mut follower = Follower::start(settings(&cluster), &["t"]);
     follower.until_live().await;
     client

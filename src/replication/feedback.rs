@@ -34,7 +34,7 @@ pub(super) struct Feedback {
 }
 
 impl Feedback {
-    /// A connection that starts at `start`, with everything before `confirmed` handed over.
+    /// A connection that starts at `start`, with everything before `confirmed` confirmed already.
     pub(super) fn new(
         start: Lsn,
         confirmed: Lsn,

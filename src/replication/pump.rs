@@ -141,7 +141,7 @@ impl Stream {
         self.tables.changed && self.intake.progress.at_boundary()
     }
 
-    /// Confirms what was handed over, if it is a position of this epoch.
+    /// Confirms what nobody needs any more, if it is a position of this epoch.
     pub(super) fn confirm(&mut self, feedback: &mut Feedback) {
         let position = self.handed_over.borrow_and_update().confirmable;
         if self.intake.progress.confirmable(position) {

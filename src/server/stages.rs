@@ -81,7 +81,7 @@ impl Stages {
         self.accepting.cancel();
         // The slot goes before the clients: a standby needs a moment to take it, and whoever is sent away should find a
         // server where rows flow. What those who are still here would have got meanwhile, they get there, from the cursor
-        // that they have kept. What has been handed over is confirmed with the last word of the stream.
+        // that they have kept. What has left the replay window is confirmed with the last word of the stream.
         self.stream.cancel();
         // Whoever is sent away finds its place where it comes to.
         keep.await;

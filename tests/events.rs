@@ -1,7 +1,9 @@
 //! Server-sent events and polls: curl, real readers that come back by themselves, cuts anywhere, shell loops.
 
+
 mod polls;
 mod reader;
+mod snapshots;
 mod streams;
 
 use serde_json::json;

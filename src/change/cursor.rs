@@ -216,18 +216,25 @@ fn decimal(text: &str) -> Result<u64, InvalidCursor> {
 }
 
 /// From where somebody wants to go on: behind a cursor and, where rows were read in a snapshot first, with what that did
-/// not see and without what it did. Its text is the cursor's, and `~` and the snapshot's behind it.
+/// not see and without what it did. Its text is the cursor's, and `~` and the snapshot's behind it, with one more `~` between
+/// them for somebody who has had some of that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Since {
     /// What was committed up to here is known, unless the snapshot says otherwise.
     pub cursor: Cursor,
     /// What was read since is known as well.
     pub seen: Option<Seen>,
+    /// Everything up to the cursor has come, also what the snapshot does not see.
+    pub passed: bool,
 }
 
 impl From<Cursor> for Since {
     fn from(cursor: Cursor) -> Self {
-        Self { cursor, seen: None }
+        Self {
+            cursor,
+            seen: None,
+            passed: true,
+        }
     }
 }
 
@@ -237,10 +244,8 @@ impl Since {
 
     /// Whether a change of this transaction is to come.
     pub fn wants(&self, position: Position, xid: u32) -> bool {
-        match &self.seen {
-            None => position > self.cursor.position,
-            Some(seen) => !seen.sees(xid),
-        }
+        let unseen = self.seen.as_ref().is_none_or(|seen| !seen.sees(xid));
+        unseen && (!self.passed || position > self.cursor.position)
     }
 }
 
@@ -248,6 +253,7 @@ impl fmt::Display for Since {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.cursor)?;
         match &self.seen {
+            Some(seen) if self.passed => write!(f, "~~{seen}"),
             Some(seen) => write!(f, "~{seen}"),
             None => Ok(()),
         }
@@ -261,13 +267,14 @@ impl FromStr for Since {
         if text.len() > Self::LONGEST {
             return Err(InvalidCursor);
         }
-        let (cursor, seen) = match text.split_once('~') {
-            Some((cursor, seen)) => (cursor, Some(seen.parse()?)),
-            None => (text, None),
+        let Some((cursor, seen)) = text.split_once('~') else {
+            return Ok(text.parse::<Cursor>()?.into());
         };
+        let behind = seen.strip_prefix('~');
         Ok(Self {
             cursor: cursor.parse()?,
-            seen,
+            seen: Some(behind.unwrap_or(seen).parse()?),
+            passed: behind.is_some(),
         })
     }
 }
@@ -285,7 +292,7 @@ mod tests {
         for text in ["5f-16b3748", "0-0", "ffffffffffffffff-1-a-0", "1-2-3-ffffffff"] {
             assert_eq!(cursor(text).to_string(), text);
         }
-        for text in ["1-2~10:12:10,11", "1-2~10:10:"] {
+        for text in ["1-2~10:12:10,11", "1-2~10:10:", "1-2-3-0~~10:12:11"] {
             let since: Since = text.parse().unwrap();
             assert_eq!(since.to_string(), text);
         }
@@ -305,6 +312,8 @@ mod tests {
             "1-2-3-100000000",
             "11111111111111111-1",
             "1-2~",
+            "1-2~~",
+            "1-2~~~1:2:",
             "1-2~1:2",
             "1-2~1:2:x",
             "1-2~1:2:3:4",

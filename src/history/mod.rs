@@ -258,7 +258,8 @@ impl History {
         if at.commit > position {
             return Err(Gap::Ahead);
         }
-        if at < self.floor || since.seen.as_ref().is_some_and(|seen| self.missed(seen)) {
+        let seen = since.seen.as_ref().filter(|_| !since.passed);
+        if at < self.floor || seen.is_some_and(|seen| self.missed(seen)) {
             return Err(Gap::TooOld);
         }
         for table in tables {

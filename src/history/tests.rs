@@ -232,6 +232,7 @@ fn a_snapshot_that_misses_what_has_left_is_too_late() {
     interrupted.interrupt(Lsn(120));
     let at = |seen: &str| Since {
         seen: Some(seen.parse().unwrap()),
+        passed: false,
         ..since(Position::behind(Lsn(120)))
     };
     for history in [small, interrupted, none] {

@@ -5,7 +5,7 @@ use tokio::process::Command;
 use super::{ALICE, BOB, alice, anybody, database};
 use crate::support::{Program, Server};
 
-async fn poll(server: &Server, query: &str, token: &str) -> Value {
+pub(super) async fn poll(server: &Server, query: &str, token: &str) -> Value {
     let (status, body) = server
         .get(&format!("/realtime/v1/poll?{query}&apikey={token}"))
         .await;

@@ -36,10 +36,10 @@ pub(super) struct Comer {
 
 impl Comer {
     pub(super) fn new((since, comes): (Since, Comes), on_live: Vec<Frame>, answer: Answer) -> Self {
-        let reached = match since.seen {
+        let reached = match since.passed {
+            true => since.cursor.position,
             // It may be missing what was committed before.
-            Some(_) => Position::default(),
-            None => since.cursor.position,
+            false => Position::default(),
         };
         Self {
             since,

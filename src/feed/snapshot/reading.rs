@@ -77,6 +77,7 @@ impl Reading<'_> {
         let since = Since {
             cursor,
             seen: Some(snapshot.seen.clone()),
+            passed: false,
         };
         for seat in &mut self.seats {
             seat.begin(&since);

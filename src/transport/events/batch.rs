@@ -43,8 +43,15 @@ struct Item {
     /// What the client is to see.
     frame: Option<Frame>,
     placed: Option<Placed>,
-    /// The tag of the channel whose rows it says to be live.
-    begins: Option<u32>,
+    says: Option<Says>,
+}
+
+/// What a frame says of the rows of a channel, by its tag.
+enum Says {
+    /// They are live.
+    Live(u32),
+    /// All of them follow; once more, if the second is true.
+    Snapshot(u32, bool),
 }
 
 impl Batch {
@@ -80,7 +87,7 @@ impl Channels {
         let numbered = frames.into_iter().enumerate();
         let items = numbered.map(|(number, frame)| Item {
             placed: places.next_if(|placed| placed.frame == number),
-            begins: begins(&frame),
+            says: says(&frame),
             frame: self.show(frame),
         });
         let items = items.collect();
@@ -127,9 +134,13 @@ impl Channels {
                 let instance = self.driver.server.context.rooms.instance();
                 self.progress.frame(placed, instance);
             }
-            if let Some(tag) = item.begins {
-                self.progress
-                    .subscribed(tag, batch.before.of(tag), batch.first_row(tag));
+            match item.says {
+                Some(Says::Live(tag)) => {
+                    let before = batch.before.of(tag);
+                    self.progress.subscribed(tag, before, batch.first_row(tag));
+                }
+                Some(Says::Snapshot(tag, again)) => self.progress.snapshot_begins(tag, again),
+                None => {}
             }
             if item.frame.is_some() {
                 return item.frame;
@@ -166,6 +177,9 @@ impl Channels {
         match outcome {
             Ok(response) => {
                 channel.stage = Stage::Joined;
+                if let Some(cursor) = response["snapshot"]["cursor"].as_str() {
+                    self.progress.snapshot(channel.tag, cursor);
+                }
                 channel.response = response;
                 None
             }
@@ -189,8 +203,12 @@ impl Channels {
     }
 }
 
-fn begins(frame: &Frame) -> Option<u32> {
+fn says(frame: &Frame) -> Option<Says> {
     let event = Event::read(frame).filter(|event| event.name == "system")?;
-    let subscribed = System::read(&event)?.is_subscribed();
-    subscribed.then_some(Lane::tag(&event.message()?.topic))
+    let (system, topic) = (System::read(&event)?, event.message()?.topic);
+    if system.is_subscribed() {
+        return Some(Says::Live(Lane::tag(&topic)));
+    }
+    let again = system.snapshot_begins()?;
+    Some(Says::Snapshot(Lane::tag(&topic), again))
 }

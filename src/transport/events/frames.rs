@@ -81,6 +81,18 @@ impl System {
         self.extension == notice.extension() && self.message == notice.to_string()
     }
 
+    /// Whether it is about the rows that come first.
+    pub(super) fn is_of_snapshot(&self) -> bool {
+        self.extension == (Notice::SnapshotBegins { again: None }).extension()
+    }
+
+    /// If it says that all rows follow: whether some have come before.
+    pub(super) fn snapshot_begins(&self) -> Option<bool> {
+        let begins = Notice::SnapshotBegins { again: None };
+        let rest = self.message.strip_prefix(&begins.to_string())?;
+        self.is_of_snapshot().then_some(!rest.is_empty())
+    }
+
     /// Why what was missed cannot be given, if it says that.
     pub(super) fn resync(&self) -> Option<&str> {
         self.message

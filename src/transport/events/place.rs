@@ -2,7 +2,7 @@
 //! of a poll.
 //!
 //! `<cursor>` alone where everybody with rows is at the same place of the stream, which is nearly always so; behind it
-//! `.r<tag>=<cursor>` for channels whose rows are elsewhere, `.b<tag>=<place>` for rooms, `.p<tag>=<digest>` for the state of
+//! `.r<tag>=<cursor>` for channels whose rows are elsewhere, or nowhere yet, `.b<tag>=<place>` for rooms, `.p<tag>=<digest>` for the state of
 //! presence that has been told. Tags name channels ([`Lane::tag`](crate::hub::Lane::tag)), so that a request with other
 //! channels goes on with those that are the same.
 
@@ -17,7 +17,7 @@ use crate::room;
 pub(super) struct Place {
     /// Of every channel with rows that has none of its own.
     pub(super) rows: Option<Box<str>>,
-    /// Of channels with rows, by tag.
+    /// Of channels with rows, by tag; empty for those that have to begin with the rows that there are.
     pub(super) rows_of: Vec<(u32, Box<str>)>,
     /// Of rooms, by tag.
     pub(super) rooms: Vec<(u32, Box<str>)>,
@@ -82,6 +82,7 @@ impl FromStr for Place {
                 .ok_or(Garbled)?;
             let tag = hexadecimal(tag)?;
             match part.as_bytes().first() {
+                Some(b'r') if value.is_empty() => place.rows_of.push((tag, value.into())),
                 Some(b'r') => place.rows_of.push((tag, row_place(value)?)),
                 Some(b'b') => place.rooms.push((tag, room_place(value)?)),
                 Some(b'p') => place.presence.push((tag, hexadecimal(value)?)),
@@ -124,6 +125,7 @@ mod tests {
             "5f-16b3748",
             "5f-1-2-0.r1f=5f-1-1-0.r20=5f-1",
             "5f-1~10:12:10,11.b1f=77-5",
+            "5f-1~~10:12:.r1=",
             ".b1f=77-5@5f-1.p1f=0",
         ] {
             assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
@@ -139,7 +141,6 @@ mod tests {
             "1-2.r",
             "1-2.r1",
             "1-2.x1=2",
-            "1-2.r1=",
             "1-2.rg=1-2",
             "1-2.b1=é",
             "1-2.p1=-1",

@@ -68,6 +68,7 @@ async fn collect(server: &Arc<Server>, admitted: Admitted) -> Result<String, Ref
             .unwrap_or_default(),
         channels,
         answer: Answer::default(),
+        rows_by: begun + longest,
     };
     for notice in poll.channels.notices() {
         poll.add(&notice);
@@ -93,6 +94,8 @@ struct Poll {
     /// What the client knew.
     known: Place,
     answer: Answer,
+    /// If rows are to come first, all of them have to be there by then.
+    rows_by: Instant,
 }
 
 #[derive(Default)]
@@ -103,6 +106,8 @@ struct Answer {
     resync: Option<String>,
     /// No more fits, and there may be more.
     full: bool,
+    /// The rows that come first do not fit.
+    overfull: bool,
 }
 
 impl Poll {
@@ -115,13 +120,15 @@ impl Poll {
             if self.answer.full || (!lingers && enough(&mut self.channels)) {
                 return Ok(());
             }
-            if !lingers && self.answer.is_worth_it() {
+            let waits_for_rows = self.channels.progress().waits_for_rows();
+            if !lingers && !waits_for_rows && self.answer.is_worth_it() {
                 lingers = true;
                 let now = Instant::now();
                 deadline = deadline.min(now + LINGER);
                 at_last = now + LONGEST_LINGER;
             }
-            match self.channels.next(deadline, true).await {
+            let until = if waits_for_rows { self.rows_by } else { deadline };
+            match self.channels.next(until, true).await {
                 Woken::Frames(batch) => self.gather(batch),
                 Woken::Moved => self.channels.leave_refused(),
                 Woken::Time if lingers && !self.is_settled() && deadline < at_last => deadline += LINGER,
@@ -155,6 +162,11 @@ impl Poll {
                 return;
             };
             self.add(&frame);
+            if self.channels.progress().is_between_rows() {
+                self.answer.overfull = self.answer.events.len() > MOST_BYTES;
+                self.answer.full = self.answer.overfull;
+                continue;
+            }
             let large = self.answer.count >= MOST_EVENTS || self.answer.events.len() >= MOST_BYTES;
             // Within a change the place is still in front of it.
             let progress = self.channels.progress();
@@ -183,7 +195,7 @@ impl Poll {
             self.answer.resync = Some(reason.to_owned());
             return false;
         }
-        system.status != "ok"
+        system.status != "ok" || system.is_of_snapshot()
     }
 
     /// Whether this is another state of presence than the client has been told of.
@@ -198,10 +210,17 @@ impl Poll {
     }
 
     fn json(&mut self, since: Option<&str>) -> Result<String, Refusal> {
+        if self.answer.overfull {
+            return Err(Refusal::TooManyRows);
+        }
         if !self.answer.full {
             self.channels.rest();
         }
         let progress = self.channels.progress();
+        // Part of them would be taken for all.
+        if progress.is_between_rows() {
+            return Err(Refusal::Unread);
+        }
         let place = progress.place();
         let cursor = match since {
             _ if progress.is_known() && !place.is_empty() => place.to_string(),

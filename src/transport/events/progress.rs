@@ -4,7 +4,7 @@
 //! change of a channel that can have several frames of one.
 
 use super::place::Place;
-use crate::change::{Cursor, Epoch, Since};
+use crate::change::{Cursor, Epoch, Seen, Since};
 use crate::hub::{At, Placed};
 use crate::room;
 
@@ -34,6 +34,8 @@ pub(super) struct Wanted<'a> {
     pub(super) paced: bool,
     /// From where it goes on.
     pub(super) since: Option<&'a str>,
+    /// It wants the rows that there are, unless it can go on from somewhere.
+    pub(super) snapshot: bool,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,9 @@ struct Rows {
     several: bool,
     paced: bool,
     stage: Stage,
+    snapshot: Snapshot,
+    /// What it knows beside the rows behind its place: what the snapshot that is read for it sees, or was before.
+    seen: Option<Seen>,
     at: Option<Reached>,
     /// It has got a frame that stands here, and may get another one.
     open: Option<Cursor>,
@@ -60,6 +65,17 @@ enum Stage {
     Behind,
     /// It gets every change in the order of all.
     Live,
+}
+
+/// Of the rows that come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Snapshot {
+    /// They are not asked for, or have come.
+    Past,
+    /// They may come.
+    Asked,
+    /// They come. Whoever is cut off needs all of them again: what it had from before does not count any more.
+    Begun,
 }
 
 #[derive(Debug)]
@@ -91,6 +107,11 @@ impl Progress {
             several: wanted.several,
             paced: wanted.paced,
             stage: Stage::Behind,
+            snapshot: match wanted.snapshot {
+                true => Snapshot::Asked,
+                false => Snapshot::Past,
+            },
+            seen: wanted.since.and_then(seen),
             at: wanted.since.map(|since| Reached::Told(since.into())),
             open: None,
         });
@@ -135,7 +156,34 @@ impl Progress {
         };
         for rows in self.rows.iter_mut().filter(|rows| rows.tag == tag) {
             rows.at = rows.at.take().or(at.map(Reached::Cursor));
+            rows.snapshot = Snapshot::Past;
         }
+    }
+
+    /// A snapshot has been taken for a channel: this is its cursor.
+    pub(super) fn snapshot(&mut self, tag: u32, since: &str) {
+        for rows in self.rows.iter_mut().filter(|rows| rows.tag == tag) {
+            rows.seen = seen(since);
+        }
+    }
+
+    /// All rows of a channel come from here on; `again`, if those of another snapshot than it was told of.
+    pub(super) fn snapshot_begins(&mut self, tag: u32, again: bool) {
+        for rows in self.rows.iter_mut().filter(|rows| rows.tag == tag) {
+            rows.snapshot = Snapshot::Begun;
+            (rows.at, rows.open) = (None, None);
+            rows.seen = rows.seen.take().filter(|_| !again);
+        }
+    }
+
+    /// Whether a channel waits for rows, or is between them.
+    pub(super) fn waits_for_rows(&self) -> bool {
+        self.rows.iter().any(|rows| rows.snapshot != Snapshot::Past)
+    }
+
+    /// Whether a channel is between its rows.
+    pub(super) fn is_between_rows(&self) -> bool {
+        self.rows.iter().any(|rows| rows.snapshot == Snapshot::Begun)
     }
 
     /// A channel is no more.
@@ -234,6 +282,8 @@ impl Progress {
             all.extend(self.of(rows).map(|place| (rows.tag, place)));
         }
         let floor = self.floor.map(Reached::Cursor);
+        let begin = |rows: &&Rows| rows.snapshot != Snapshot::Past && self.of(rows).is_none();
+        let beginning = self.rows.iter().filter(begin).map(|rows| (rows.tag, "".into()));
         let common = floor
             .filter(|floor| all.iter().any(|(_, place)| place == floor))
             .or_else(|| all.first().map(|(_, place)| place.clone()));
@@ -242,7 +292,10 @@ impl Progress {
             .filter(|(_, place)| Some(place) != common.as_ref());
         let rooms = self.rooms.iter();
         Place {
-            rows_of: rows_of.map(|(tag, place)| (tag, place.text())).collect(),
+            rows_of: rows_of
+                .map(|(tag, place)| (tag, place.text()))
+                .chain(beginning)
+                .collect(),
             rows: common.map(|place| place.text()),
             rooms: rooms.map(|room| (room.tag, room.at.text())).collect(),
             presence: self.presence.clone(),
@@ -252,28 +305,37 @@ impl Progress {
 
 impl Rows {
     fn reach(&mut self, cursor: Cursor) {
-        // Behind a snapshot, changes do not come in order of their places.
-        if self.stage == Stage::Behind && self.follows_snapshot() {
-            return;
-        }
         if let Some(open) = self.open.take().filter(|open| *open != cursor) {
-            self.at = Some(Reached::Cursor(open));
+            self.at = Some(self.behind(open));
         }
         match self.several {
             true => self.open = Some(cursor),
-            false => self.at = Some(Reached::Cursor(cursor)),
+            false => self.at = Some(self.behind(cursor)),
+        }
+        if self.at.is_some() {
+            self.snapshot = Snapshot::Past;
         }
     }
 
-    fn follows_snapshot(&self) -> bool {
-        let Some(Reached::Told(text)) = &self.at else {
-            return false;
-        };
-        text.parse::<Since>().is_ok_and(|since| since.seen.is_some())
+    /// A change stands there that it has got. What it knows from a snapshot may come behind it, until it is live.
+    fn behind(&self, cursor: Cursor) -> Reached {
+        match &self.seen {
+            Some(seen) if self.stage == Stage::Behind => {
+                let since = Since {
+                    cursor,
+                    seen: Some(seen.clone()),
+                    passed: true,
+                };
+                Reached::Told(since.to_string().into())
+            }
+            _ => Reached::Cursor(cursor),
+        }
     }
 
     fn live(&mut self) {
         self.stage = Stage::Live;
+        self.snapshot = Snapshot::Past;
+        self.seen = None;
         if let Some(Reached::Told(_)) = self.at {
             // Wherever it came from: it is where all are.
             self.at = None;
@@ -288,6 +350,11 @@ impl RoomPlace {
             Self::Reached(at) => at.to_string().into(),
         }
     }
+}
+
+/// What the snapshot of a place sees.
+fn seen(since: &str) -> Option<Seen> {
+    since.parse::<Since>().ok()?.seen
 }
 
 impl Reached {

@@ -13,6 +13,7 @@ fn channels(count: u32, since: Option<&str>) -> Progress {
             several: false,
             paced: false,
             since,
+            snapshot: false,
         });
     }
     progress
@@ -123,6 +124,7 @@ fn between_two_frames_of_one_change_it_is_in_front_of_that() {
         several: true,
         paced: false,
         since: None,
+        snapshot: false,
     });
     progress.drained(&[1], Some(cursor("1-5")), &[]);
     assert_eq!(progress.row_at(1, "1-8-6-0"), "1-5");
@@ -155,9 +157,10 @@ fn a_place_that_cannot_be_gone_on_from_is_given_up_once_rows_are_live() {
 }
 
 #[test]
-fn behind_a_snapshot_the_place_stays_until_rows_are_live() {
+fn behind_a_snapshot_the_place_tells_what_it_has_seen() {
     let mut progress = channels(1, Some("1-2~3:4:"));
-    assert_eq!(progress.row_at(1, "1-3-1-0"), "1-2~3:4:");
+    assert_eq!(progress.text(), "1-2~3:4:");
+    assert_eq!(progress.row_at(1, "1-3-1-0"), "1-3-1-0~~3:4:");
     progress.drained(&[1], Some(cursor("1-6")), &[]);
     assert_eq!(progress.text(), "1-6");
 }
@@ -191,6 +194,7 @@ fn a_channel_for_which_changes_are_gathered_is_in_front_of_them() {
         several: false,
         paced: true,
         since: None,
+        snapshot: false,
     });
     progress.drained(&[2], Some(cursor("1-6")), &[(2, cursor("1-6"))]);
     assert_eq!(progress.text(), "1-6");
@@ -201,4 +205,46 @@ fn a_channel_for_which_changes_are_gathered_is_in_front_of_them() {
     assert_eq!(progress.text(), "1-c.r2=1-9-7-0");
     progress.drained(&[], Some(cursor("1-c")), &[(2, cursor("1-c"))]);
     assert_eq!(progress.text(), "1-c");
+}
+
+#[test]
+fn between_its_rows_a_channel_has_to_begin_again() {
+    let mut progress = live(1, "1-5");
+    progress.rows(Wanted {
+        tag: 2,
+        several: false,
+        paced: false,
+        since: Some("1-2"),
+        snapshot: true,
+    });
+    // It may be able to go on.
+    assert_eq!(progress.text(), "1-5.r2=1-2");
+    assert!(progress.waits_for_rows() && !progress.is_between_rows());
+    progress.snapshot_begins(2, true);
+    assert_eq!(progress.text(), "1-5.r2=");
+    progress.drained(&[], Some(cursor("1-6")), &[]);
+    assert_eq!(progress.text(), "1-6.r2=");
+    assert!(progress.is_between_rows());
+    progress.snapshot(2, "1-6~3:4:");
+    assert_eq!(progress.row_at(2, "1-4-1-0"), "1-6.r2=1-4-1-0~~3:4:");
+    assert!(!progress.waits_for_rows());
+    progress.drained(&[2], Some(cursor("1-7")), &[]);
+    assert_eq!(progress.text(), "1-7");
+    assert_eq!(progress.row_at(2, "1-9-1-0"), "1-7.r2=1-9-1-0");
+}
+
+#[test]
+fn behind_its_rows_it_begins_again_until_it_has_a_whole_change() {
+    let mut progress = Progress::default();
+    progress.rows(Wanted {
+        tag: 1,
+        several: true,
+        paced: false,
+        since: None,
+        snapshot: true,
+    });
+    progress.snapshot(1, "1-2~3:4:");
+    progress.snapshot_begins(1, false);
+    assert_eq!(progress.row_at(1, "1-4-1-0"), ".r1=");
+    assert_eq!(progress.row_at(1, "1-4-2-0"), "1-4-1-0~~3:4:");
 }

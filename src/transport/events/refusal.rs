@@ -28,6 +28,10 @@ pub(super) enum Refusal {
     Ended(Close),
     /// Where the stream of changes is cannot be told: it has not begun.
     NoStream,
+    /// The rows did not all come in time.
+    Unread,
+    /// More rows than one answer may hold.
+    TooManyRows,
 }
 
 impl Refusal {
@@ -46,6 +50,16 @@ impl Refusal {
             Self::NoStream => {
                 let text = "the stream of row changes has not begun";
                 (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
+            }
+            Self::Unread => {
+                let text =
+                    "the rows could not be read in time: read them with /api/rows, and go on from its cursor";
+                (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
+            }
+            Self::TooManyRows => {
+                let text =
+                    "the rows are too many for a poll: read them with /api/rows, and go on from its cursor";
+                (StatusCode::PAYLOAD_TOO_LARGE, text.to_owned())
             }
             Self::Closed => (StatusCode::FORBIDDEN, "the channel was closed".to_owned()),
             Self::Ended(close) => (StatusCode::TOO_MANY_REQUESTS, close.reason().to_owned()),

@@ -151,6 +151,7 @@ async fn a_snapshot_takes_the_place_of_what_it_has_seen() {
     // It was taken behind 120, does not see 110 although that was committed before, and sees 130.
     let since = Since {
         seen: Some("105:131:110".parse().unwrap()),
+        passed: false,
         ..behind(120)
     };
     let lane = come_back(&mut pump, 2, since, 100).await;

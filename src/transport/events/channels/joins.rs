@@ -13,7 +13,7 @@ use super::super::query::{Asked, Join};
 use super::{Channel, Channels, Stage};
 use crate::hub::Lane;
 use crate::protocol::errors::Close;
-use crate::protocol::{JoinConfig, Shaping, Status};
+use crate::protocol::{JoinConfig, Shaping, Snapshot, Status};
 use crate::topic;
 use crate::transport::driver::{Driver, New};
 use crate::transport::{Pending, Server};
@@ -75,7 +75,8 @@ impl Channels {
                 tag,
                 several: several(&config),
                 paced: config.bindings.iter().any(|b| b.shaping != Shaping::Off),
-                since: rows,
+                since: rows.filter(|rows| !rows.is_empty()),
+                snapshot: config.bindings.iter().any(|b| b.snapshot == Snapshot::On),
             });
             let unknown = match since {
                 Some(None) => Some(UNREADABLE),

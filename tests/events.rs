@@ -1,6 +1,6 @@
 //! Server-sent events and polls: curl, real readers that come back by themselves, cuts anywhere, shell loops.
 
-
+mod http2;
 mod polls;
 mod reader;
 mod snapshots;

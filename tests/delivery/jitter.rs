@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::walker::{Path, Told, Walker, What};
+use super::walker::{By, Path, Told, Walker, What};
 use super::{seed, service};
 use crate::oracle::differential::number;
 use crate::oracle::random::Random;
@@ -94,6 +94,7 @@ async fn clients_whose_connections_drop_at_random_get_everything() {
     .await;
     let proxy = Proxy::start(server.address).await;
     let path = |client: u64| Path {
+        by: By::Socket,
         address: proxy.address,
         token: service(),
         session: Some(format!("c{client}")),

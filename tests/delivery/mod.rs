@@ -5,6 +5,7 @@ mod gaps;
 mod jitter;
 mod oracle;
 mod outages;
+mod plain;
 mod rooms;
 mod walker;
 

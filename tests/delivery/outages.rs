@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::service;
-use super::walker::{Path, Walker, What};
+use super::walker::{By, Path, Walker, What};
 use crate::support::{Client, Database, OwnCluster, Process, Proxy, Server, Version, eventually, own, token};
 
 const ROWS: &str =
@@ -19,6 +19,7 @@ const ROWS: &str =
 /// Somebody who goes on by the cursors of its events.
 fn walker(address: SocketAddr) -> Walker {
     Walker::start(Path {
+        by: By::Socket,
         address,
         token: service(),
         session: None,

@@ -1,4 +1,5 @@
-//! A client as they are: it comes back whenever its connection is lost, and joins its channel again.
+//! A client as they are: it comes back whenever its connection is lost, and joins its channel again. By WebSocket, or by what is
+//! in `plain`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,16 +16,28 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message as Raw;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
+use super::plain;
 use crate::oracle::random::Random;
 
 /// A connection on which nothing comes for so long, not even the answer to a heartbeat, is given up.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 const HEARTBEAT: Duration = Duration::from_millis(400);
+
+/// What somebody comes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    Socket,
+    /// Server-sent events, on from their last id.
+    Events,
+    /// Polls, on from the cursor of the last.
+    Polls,
+}
 
 /// Who somebody is, and what it joins.
 #[derive(Clone, Debug)]
 pub struct Path {
     pub address: SocketAddr,
+    pub by: By,
     pub token: String,
     /// Without it, it goes on by the cursors of its events.
     pub session: Option<String>,
@@ -54,6 +67,8 @@ pub enum What {
     Outcome(String),
     /// Its rows are live.
     Live,
+    /// All rows follow: those that it holds do not count any more.
+    Begins,
     /// It was told to read everything again, and has: versions by key.
     Read(Rows),
 }
@@ -69,11 +84,23 @@ pub struct Walker {
     running: JoinHandle<()>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     path: Mutex<Path>,
     waits: AtomicBool,
     reading: Mutex<Option<Arc<Reading>>>,
-    log: Mutex<Log>,
+    pub(super) log: Mutex<Log>,
+}
+
+impl Shared {
+    /// Holds up whoever is not to read anything for now. Whether it did.
+    pub(super) async fn hold_up(&self) -> bool {
+        let mut waited = false;
+        while self.waits.load(Ordering::Relaxed) {
+            waited = true;
+            sleep(Duration::from_millis(20)).await;
+        }
+        waited
+    }
 }
 
 /// All that somebody knows.
@@ -85,7 +112,7 @@ pub struct Log {
     pub answered: u64,
     /// Errors in answer to its joins.
     pub refused: Vec<Value>,
-    last: Option<String>,
+    pub(super) last: Option<String>,
 }
 
 impl Walker {
@@ -133,18 +160,27 @@ async fn walk(shared: Arc<Shared>) {
     let mut random = Random(shared.path.lock().expect("the path").seed);
     loop {
         let path = shared.path.lock().expect("the path").clone();
-        if let Ok(Some(socket)) = timeout(PATIENCE, connect(&path)).await {
-            let number = {
-                let mut log = shared.log.lock().expect("the log");
-                log.connections += 1;
-                log.answered = 0;
-                log.connections
-            };
-            attend(&shared, socket, &path, number).await;
+        match path.by {
+            By::Socket => {
+                if let Ok(Some(socket)) = timeout(PATIENCE, connect(&path)).await {
+                    let number = begin(&shared);
+                    attend(&shared, socket, &path, number).await;
+                }
+            }
+            By::Events => plain::stream(&shared, &path).await,
+            By::Polls => plain::poll(&shared, &path).await,
         }
         let pause = 10 + u64::try_from(random.below(100)).expect("small");
         sleep(Duration::from_millis(pause)).await;
     }
+}
+
+/// Another connection: its number.
+pub(super) fn begin(shared: &Shared) -> u64 {
+    let mut log = shared.log.lock().expect("the log");
+    log.connections += 1;
+    log.answered = 0;
+    log.connections
 }
 
 type Socket = WebSocketStream<TcpStream>;
@@ -176,10 +212,8 @@ async fn attend(shared: &Shared, mut socket: Socket, path: &Path, number: u64) {
     let (mut heard, mut beat) = (Instant::now(), Instant::now() + HEARTBEAT);
     let (mut pinged, mut live) = (false, false);
     loop {
-        if shared.waits.load(Ordering::Relaxed) {
-            sleep(Duration::from_millis(20)).await;
+        if shared.hold_up().await {
             heard = Instant::now();
-            continue;
         }
         let due = beat.min(heard + PATIENCE);
         match timeout_at(due, socket.next()).await {
@@ -219,7 +253,7 @@ async fn attend(shared: &Shared, mut socket: Socket, path: &Path, number: u64) {
 
 /// Reads everything again if it has just gone live without all that it missed, or if nothing had told it a place to go on
 /// from.
-async fn read_again(shared: &Shared, connection: u64, blank: bool) {
+pub(super) async fn read_again(shared: &Shared, connection: u64, blank: bool) {
     let resync = |told: &Told| matches!(&told.what, What::Outcome(text) if text.starts_with("resync"));
     let due = {
         let log = shared.log.lock().expect("the log");
@@ -244,7 +278,7 @@ async fn read_again(shared: &Shared, connection: u64, blank: bool) {
 }
 
 /// Writes down what came. False when the channel is over.
-fn note(shared: &Shared, mut frame: Value, connection: u64, live: &mut bool) -> bool {
+pub(super) fn note(shared: &Shared, mut frame: Value, connection: u64, live: &mut bool) -> bool {
     let mut log = shared.log.lock().expect("the log");
     let event = frame[3].as_str().expect("an event").to_owned();
     let mut payload = frame[4].take();
@@ -265,6 +299,7 @@ fn note(shared: &Shared, mut frame: Value, connection: u64, live: &mut bool) -> 
             let text = payload["message"].as_str().unwrap_or_default().to_owned();
             match payload["extension"].as_str() {
                 Some("resume") => (What::Outcome(text), None),
+                Some("snapshot") if text.starts_with("snapshot: begins") => (What::Begins, None),
                 _ if text == "Subscribed to PostgreSQL" => {
                     *live = true;
                     (What::Live, None)

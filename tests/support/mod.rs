@@ -4,6 +4,7 @@
 
 pub(crate) mod broadcast;
 pub(crate) mod client;
+pub(crate) mod clock;
 pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod own;
@@ -15,6 +16,7 @@ pub(crate) mod tls;
 pub(crate) mod token;
 
 pub(crate) use client::{Client, Message, Version};
+pub(crate) use clock::Clock;
 pub(crate) use database::Database;
 pub(crate) use own::OwnCluster;
 pub(crate) use process::Process;

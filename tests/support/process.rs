@@ -74,6 +74,21 @@ impl Process {
         kib.expect("KiB")
     }
 
+    /// Processor time that it has used, in ticks of a hundredth of a second.
+    pub fn cpu_ticks(&self) -> u64 {
+        let id = self.child.id().expect("it is running");
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("procfs");
+        // Behind the name, which may have anything in it.
+        let fields = stat
+            .rsplit(") ")
+            .next()
+            .unwrap_or_default()
+            .split(' ')
+            .skip(11)
+            .take(2);
+        fields.map(|ticks| ticks.parse::<u64>().expect("ticks")).sum()
+    }
+
     /// Waits for its end.
     pub async fn ended(mut self) -> (ExitStatus, Vec<String>) {
         let status = tokio::time::timeout(LIMIT, self.child.wait())

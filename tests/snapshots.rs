@@ -5,6 +5,7 @@ mod http;
 mod load;
 mod readers;
 mod rights;
+mod sessions;
 
 use std::collections::BTreeMap;
 

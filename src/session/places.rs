@@ -71,12 +71,16 @@ impl Place {
         })
     }
 
-    /// Adds channels of which nothing is known yet.
+    /// Adds channels of which nothing is known yet; and forgets where the rows were of those that have to begin with them.
     pub fn begin(&mut self, begun: Vec<(Arc<str>, TopicPlace)>) {
         for (topic, here) in begun {
-            let known = self.topics.get(&topic);
-            if known.is_none_or(|known| known.private != here.private) {
-                self.topics.insert(topic, here);
+            match self.topics.get_mut(&topic) {
+                Some(known) if known.private == here.private => {
+                    known.rows = known.rows.filter(|_| here.rows.is_some());
+                }
+                _ => {
+                    self.topics.insert(topic, here);
+                }
             }
         }
     }
@@ -376,6 +380,21 @@ mod tests {
         let begun = |number| place(number).topics.into_iter().collect();
         holder.begin(begun(1));
         holder.begin(begun(2));
+        drop(holder);
+        assert_eq!(connect(&places, "a").1.place, Some(place(1)));
+    }
+
+    #[test]
+    fn whoever_has_to_begin_with_its_rows_is_nowhere() {
+        let places = Places::new(WINDOW, 10);
+        let (holder, _) = connect(&places, "a");
+        let mut known = place(1);
+        known
+            .topics
+            .values_mut()
+            .for_each(|topic| topic.rows = "5-1".parse().ok());
+        holder.acknowledge(known, Instant::now());
+        holder.begin(place(2).topics.into_iter().collect());
         drop(holder);
         assert_eq!(connect(&places, "a").1.place, Some(place(1)));
     }

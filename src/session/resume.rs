@@ -10,8 +10,8 @@ use super::places::{Place, TopicPlace};
 use super::rows::notice_frame;
 use crate::change::{Cursor, Position};
 use crate::hub::{HeldFrame, Lane};
-use crate::protocol::JoinConfig;
 use crate::protocol::errors::Notice;
+use crate::protocol::{JoinConfig, Snapshot};
 use crate::room::{self, Missed, Return};
 
 /// Said to a session that has no place: the first connection of a client is told so as well, which costs it nothing.
@@ -143,6 +143,8 @@ impl Session {
             return;
         }
         let rows = match config.since.as_deref() {
+            // With its rows, once it has them.
+            None | Some("") if config.bindings.iter().any(|b| b.snapshot == Snapshot::On) => None,
             None | Some("") => cursor,
             Some(since) => since.parse().ok(),
         };
@@ -154,6 +156,19 @@ impl Session {
         if let Some(returning) = &mut self.returning {
             returning.here.topics.insert(Arc::clone(topic), begun.clone());
             returning.begun.push((Arc::clone(topic), begun));
+        }
+    }
+
+    /// All rows of a channel are on their way: whoever is cut off before it has them needs all of them again.
+    pub(super) fn rows_come(&mut self, topic: &str) {
+        let cursor = (self.context.position)();
+        let Some((topic, channel)) = self.channels.get_key_value(topic) else {
+            return;
+        };
+        let (topic, here) = (Arc::clone(topic), self.topic_place(topic, channel, cursor));
+        if let (Some(returning), Some(here)) = (&mut self.returning, here) {
+            returning.here.topics.insert(Arc::clone(&topic), here.clone());
+            returning.begun.push((topic, here));
         }
     }
 
@@ -181,6 +196,7 @@ impl Session {
         }
         let rows = channel.rows.as_ref().map(|rows| match rows.state {
             RowState::Live | RowState::Replacing { .. } => cursor.map(|cursor| held_back(cursor, &rows.lane)),
+            RowState::Pending { .. } | RowState::Retry(_) | RowState::Refused if rows.begun => None,
             // It is on its way from there.
             RowState::Pending { .. } | RowState::Retry(_) | RowState::Refused => {
                 let since = rows.since.as_deref();

@@ -106,6 +106,7 @@ impl Session {
         let rows = self.channels.get_mut(&topic)?.rows.as_mut()?;
         rows.begun = true;
         rows.state = RowState::Pending { again: false };
+        self.rows_come(&topic);
         self.subscription(&topic, Some(sending))
     }
 

@@ -11,7 +11,7 @@ use super::walker::{By, Path, Walker, What};
 use crate::support::{Client, Clock, Database, Process, Proxy, Version, eventually, token};
 
 const TABLE: &str = "
-    create table t (id int generated always as identity primary key, v int);
+    create table t (id int generated always as identity primary key, v int, kind int);
     grant select on t to authenticated;
     alter publication supabase_realtime add table t;
 ";

@@ -11,7 +11,7 @@ use rowcast::postgres::ConnectSettings;
 use serde_json::{Value, json};
 
 use self::judge::{are_out_of_reach, judge, read};
-use self::world::{SCHEMA, TEAMS, USERS, fate, transaction, user};
+use self::world::{SCHEMA, TEAMS, USERS, fate, is_short, transaction, user};
 use super::seed;
 use super::walker::{By, Path, Told, Walker, What};
 use crate::oracle::differential::number;
@@ -89,10 +89,12 @@ impl Reader {
     }
 }
 
-async fn serve(settings: &ConnectSettings, slot: &str) -> Process {
+/// With a window that reaches back far enough, or not.
+async fn serve(settings: &ConnectSettings, slot: &str, window: &str) -> Process {
     let settings_of_ours = [
         ("ROWCAST_RESUME_ACKNOWLEDGE", "20ms"),
         ("ROWCAST_SESSION_KEEP_ALIVE", "400ms"),
+        ("ROWCAST_RESUME_WINDOW_BYTES", window),
     ];
     Process::serve(settings, slot, &settings_of_ours).await
 }
@@ -103,11 +105,12 @@ async fn everybody_ends_with_what_a_select_returns_and_saw_nothing_else() {
     let first = seed(7);
     for seed in first..first + number("ROWCAST_SEEDS").unwrap_or(1) {
         eprintln!("ROWCAST_SEED={seed}");
-        Box::pin(tried(seed)).await;
+        eprintln!("{}", Box::pin(tried(seed)).await);
     }
 }
 
-async fn tried(seed: u64) {
+/// Tries one; what was tried.
+async fn tried(seed: u64) -> String {
     let mut random = Random(seed);
     let db = Database::new().await;
     db.execute(SCHEMA).await;
@@ -120,7 +123,8 @@ async fn tried(seed: u64) {
         .await;
     }
     let slot = format!("rowcast_{}", db.name);
-    let mut running = serve(&db.settings, &slot).await;
+    let window = if is_short(seed) { "8KiB" } else { "64MiB" };
+    let mut running = serve(&db.settings, &slot, window).await;
     let proxy = Proxy::start(running.address).await;
     let readers: Vec<Reader> = (0..READERS)
         .map(|n| Reader::start(n, &proxy, seed, &mut random))
@@ -161,7 +165,7 @@ async fn tried(seed: u64) {
             for _ in 0..random.below(10) {
                 db.execute(&transaction(&mut random)).await;
             }
-            running = serve(&db.settings, &slot).await;
+            running = serve(&db.settings, &slot, window).await;
             proxy.lead_to(running.address);
         }
     }
@@ -204,10 +208,10 @@ async fn tried(seed: u64) {
             counts.2 + reader.walker.log().connections,
         );
     }
-    eprintln!(
-        "ROWCAST_SEED={seed}: {} events on {} connections, {} read again, {kills} killed, {stops} stopped",
-        counts.0, counts.2, counts.1
-    );
     assert!(counts.0 > 300, "nothing was tried: {counts:?}");
     running.kill().await;
+    format!(
+        "{} events on {} connections, {} read again, {kills} killed, {stops} stopped",
+        counts.0, counts.2, counts.1
+    )
 }

@@ -24,16 +24,16 @@ pub(super) async fn stream(shared: &Shared, path: &Path) {
         while let Some(end) = bytes.windows(2).position(|two| two == b"\n\n") {
             let block: Vec<u8> = bytes.drain(..end + 2).collect();
             let block = String::from_utf8(block).expect("UTF-8 from the server");
-            if !event(shared, &block, number, &mut live) {
+            if !event(shared, path, &block, number, &mut live) {
                 return;
             }
-            read_again(shared, number, last.is_none() && !snapshot(path)).await;
+            read_again(shared, number, last.is_none() && !path.gets_rows()).await;
         }
     }
 }
 
 /// Writes an event down. False when the channel is over.
-fn event(shared: &Shared, block: &str, number: u64, live: &mut bool) -> bool {
+fn event(shared: &Shared, path: &Path, block: &str, number: u64, live: &mut bool) -> bool {
     let field = |name: &str| {
         let mut lines = block.lines().filter_map(|line| line.split_once(": "));
         lines.find(|(field, _)| *field == name).map(|(_, value)| value)
@@ -42,7 +42,9 @@ fn event(shared: &Shared, block: &str, number: u64, live: &mut bool) -> bool {
     // A place may come without anything else.
     if let Some(data) = field("data").filter(|_| field("event") != Some("cursor")) {
         let data: Value = serde_json::from_str(data).expect("JSON from the server");
-        goes_on = note(shared, frame(&data), number, live);
+        if is_of(&data, path) {
+            goes_on = note(shared, frame(&data), number, live);
+        }
     }
     let mut log = shared.log.lock().expect("the log");
     if let Some(id) = field("id") {
@@ -68,7 +70,8 @@ pub(super) async fn poll(shared: &Shared, path: &Path) {
             return;
         };
         let answer: Value = serde_json::from_slice(&body).expect("JSON from the server");
-        for event in answer["events"].as_array().expect("events") {
+        let events = answer["events"].as_array().expect("events").iter();
+        for event in events.filter(|event| is_of(event, path)) {
             note(shared, frame(event), number, &mut true);
         }
         let resync = answer["resync"].as_str();
@@ -85,7 +88,7 @@ pub(super) async fn poll(shared: &Shared, path: &Path) {
                 tell(What::Outcome(format!("resync: {reason}")));
             }
             let begins = resync.is_some() || last.is_none();
-            if begins && !snapshot(path) {
+            if begins && !path.gets_rows() {
                 tell(What::Live);
             }
             log.last = Some(answer["cursor"].as_str().expect("a cursor").to_owned());
@@ -101,7 +104,13 @@ async fn ask(path: &Path, last: Option<&str>) -> Option<Response> {
         By::Polls => "poll",
         _ => "sse",
     };
-    let parameters = [("join", join.as_str()), ("wait", "0.5")];
+    // A channel that is live while the other one is anywhere.
+    let parameters = [
+        ("table", "t"),
+        ("filter", "kind=eq.1"),
+        ("join", join.as_str()),
+        ("wait", "0.5"),
+    ];
     let url = Url::parse_with_params(&format!("http://{}/{at}", path.address), parameters).expect("a URL");
     let mut request = Client::new().get(url).bearer_auth(&path.token);
     if let Some(last) = last {
@@ -111,9 +120,12 @@ async fn ask(path: &Path, last: Option<&str>) -> Option<Response> {
     response.status().is_success().then_some(response)
 }
 
-/// It reads nothing itself.
-fn snapshot(path: &Path) -> bool {
-    path.config["postgres_changes"][0]["snapshot"] == true
+/// Whether it is told to the channel that counts.
+fn is_of(event: &Value, path: &Path) -> bool {
+    event["topic"]
+        .as_str()
+        .and_then(|topic| topic.strip_prefix("realtime:"))
+        == Some(&path.topic)
 }
 
 /// As on a socket.

@@ -48,6 +48,13 @@ pub struct Path {
     pub seed: u64,
 }
 
+impl Path {
+    /// The rows come by themselves.
+    pub fn gets_rows(&self) -> bool {
+        self.config["postgres_changes"][0]["snapshot"] == true
+    }
+}
+
 /// What somebody was told, in order.
 #[derive(Clone, Debug)]
 pub struct Told {
@@ -229,7 +236,7 @@ async fn attend(shared: &Shared, mut socket: Socket, path: &Path, number: u64) {
                         } else if !note(shared, frame, number, &mut live) {
                             return;
                         }
-                        let blank = path.session.is_none() && config["since"] == "";
+                        let blank = path.session.is_none() && config["since"] == "" && !path.gets_rows();
                         read_again(shared, number, blank).await;
                     }
                     Raw::Ping(_) => pinged = live,
@@ -254,7 +261,11 @@ async fn attend(shared: &Shared, mut socket: Socket, path: &Path, number: u64) {
 /// Reads everything again if it has just gone live without all that it missed, or if nothing had told it a place to go on
 /// from.
 pub(super) async fn read_again(shared: &Shared, connection: u64, blank: bool) {
-    let resync = |told: &Told| matches!(&told.what, What::Outcome(text) if text.starts_with("resync"));
+    let gets_rows = shared.path.lock().expect("the path").gets_rows();
+    // Of those who get them, only who has got them too often and too late.
+    let known = |text: &str| gets_rows && !text.contains("older than the replay window");
+    let resync =
+        |told: &Told| matches!(&told.what, What::Outcome(text) if text.starts_with("resync") && !known(text));
     let due = {
         let log = shared.log.lock().expect("the log");
         let here = || {

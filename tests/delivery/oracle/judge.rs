@@ -6,6 +6,7 @@ use rowcast::postgres::ConnectSettings;
 use serde_json::Value;
 
 use super::Reader;
+use super::world::is_short;
 use crate::delivery::walker::{Told, What};
 use crate::support::{Database, own};
 
@@ -64,6 +65,11 @@ pub(super) async fn judge(db: &Database, reader: &Reader, seed: u64) -> (usize, 
         // Only a server that has just begun does not know a session, or what clients said before; rows have no other reason.
         let What::Outcome(text) = &told.what else { continue };
         let known = [
+            if is_short(seed) {
+                "older than the replay window"
+            } else {
+                "does not know the session"
+            },
             "does not know the session",
             "the server was replaced",
             // Cut off before its rows were live.

@@ -102,6 +102,11 @@ pub(super) fn transaction(random: &mut Random) -> String {
     sql
 }
 
+/// Whether the replay window is so short that many who come back are too late.
+pub(super) fn is_short(seed: u64) -> bool {
+    seed % 3 == 2
+}
+
 pub(super) fn fate(seed: u64, connection: u64) -> Fate {
     let mut random = Random(seed ^ connection.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let after = Duration::from_millis(200 + u64::try_from(random.below(1_500)).expect("small"));

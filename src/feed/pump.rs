@@ -14,12 +14,14 @@ mod resume;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::postgres::Pool;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::{Interval, MissedTickBehavior};
 
 use self::held::{Again, Held};
 pub(super) use self::resume::Recipients;
@@ -162,6 +164,34 @@ struct Waiting {
     answer: Answer,
 }
 
+/// What calls the pump beside events and commands.
+struct Calls {
+    /// Another catalog is there.
+    catalog: watch::Receiver<Arc<Snapshot>>,
+    /// A catalog is to be read.
+    refresh: Interval,
+    /// The stream is to say where it is.
+    ping: Interval,
+    /// The window is to let go of what is too old.
+    retain: Interval,
+}
+
+impl Calls {
+    fn new(parts: &Parts) -> Self {
+        let every = |period| {
+            let mut interval = tokio::time::interval(period);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        };
+        Self {
+            catalog: parts.keeper.changes(),
+            refresh: tokio::time::interval(parts.settings.catalog_refresh),
+            ping: every(PING_INTERVAL),
+            retain: every(RETAIN),
+        }
+    }
+}
+
 /// How often what is too old leaves the replay window of a quiet database, and how often it is measured.
 const RETAIN: Duration = Duration::from_secs(1);
 
@@ -222,33 +252,39 @@ impl Pump {
     }
 
     pub(super) async fn run(mut self, shutdown: &Shutdown) {
-        let mut changes = self.parts.keeper.changes();
-        let mut refresh = tokio::time::interval(self.parts.settings.catalog_refresh);
-        let mut ping = tokio::time::interval(PING_INTERVAL);
-        let mut retain = tokio::time::interval(RETAIN);
-        for interval in [&mut ping, &mut retain] {
-            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        }
-        loop {
-            let catches_up = self.can_catch_up();
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                Some(command) = self.parts.commands.recv() => self.command(command).await,
-                Some(batch) = self.parts.events.recv() => self.attend(batch, shutdown).await,
-                Ok(()) = changes.changed() => self.adopt().await,
-                _ = refresh.tick() => self.refresh_in_background(shutdown),
-                // Those who resume wait for their outbox to be read, which is looked at as often.
-                _ = ping.tick(), if self.is_waited_for() || !self.resuming.is_empty() => if self.is_waited_for() {
-                    self.parts.signals.ping.notify_one();
-                },
-                () = ready(()), if catches_up => self.catch_up().await,
-                _ = retain.tick() => {
-                    self.retain();
-                    self.measure();
-                }
-            }
+        let mut calls = Calls::new(&self.parts);
+        while self.turn(&mut calls, shutdown).await {}
+    }
+
+    /// Does what is to be done next, and before it what is new: that waits for one turn of anything else at most, and anything
+    /// else for one of it. `false` once it has been asked to stop.
+    async fn turn(&mut self, calls: &mut Calls, shutdown: &Shutdown) -> bool {
+        if let Ok(batch) = self.parts.events.try_recv() {
+            self.attend(batch, shutdown).await;
             self.settle();
+            if !self.resuming.is_empty() {
+                give_way().await;
+            }
         }
+        let catches_up = self.can_catch_up();
+        tokio::select! {
+            () = shutdown.cancelled() => return false,
+            Some(command) = self.parts.commands.recv() => self.command(command).await,
+            Some(batch) = self.parts.events.recv() => self.attend(batch, shutdown).await,
+            Ok(()) = calls.catalog.changed() => self.adopt().await,
+            _ = calls.refresh.tick() => self.refresh_in_background(shutdown),
+            // Those who resume wait for their outbox to be read, which is looked at as often.
+            _ = calls.ping.tick(), if self.is_waited_for() || !self.resuming.is_empty() => if self.is_waited_for() {
+                self.parts.signals.ping.notify_one();
+            },
+            () = ready(()), if catches_up => self.catch_up().await,
+            _ = calls.retain.tick() => {
+                self.retain();
+                self.measure();
+            }
+        }
+        self.settle();
+        true
     }
 
     /// Somebody waits for the stream to reach a position.
@@ -377,6 +413,20 @@ impl Pump {
             .subscriptions
             .set(i64::try_from(self.roster.bindings()).unwrap_or(i64::MAX));
     }
+}
+
+/// Lets run what has been woken: the last task that somebody wakes runs on the same thread, once this one waits, and on no
+/// other. (`yield_now` of tokio waits until nothing at all is left to run.)
+async fn give_way() {
+    let mut gave = false;
+    poll_fn(|cx| match std::mem::replace(&mut gave, true) {
+        true => Poll::Ready(()),
+        false => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 fn push(entry: &Entry, frames: Vec<Frame>) {

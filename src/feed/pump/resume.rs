@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::{Answer, Comes, Pump, push, respond};
-use crate::change::{Cursor, Epoch, Lsn, Position, Since, Transaction};
+use crate::change::{Change, Cursor, Epoch, Lsn, Position, Since, Transaction};
 use crate::feed::SubscribeError;
 use crate::feed::notice;
 use crate::feed::roster::{Entry, Roster};
@@ -18,8 +18,11 @@ use crate::protocol::Version;
 use crate::protocol::errors::Notice;
 use crate::subscription::{Index, SubscriberId};
 
-/// The longest that live changes wait for a step.
-const STEP: Duration = Duration::from_millis(10);
+/// The longest that live changes wait for a step, if a portion of changes takes no longer.
+const STEP: Duration = Duration::from_millis(2);
+
+/// Changes that are taken at once: as many as take about a step. One costs the more the more of those in the pass it is for.
+const PORTION: std::ops::RangeInclusive<usize> = 8..=512;
 
 /// Somebody who comes back.
 #[derive(Debug)]
@@ -65,6 +68,8 @@ pub(super) struct Resuming {
     pass: HashMap<SubscriberId, Comer>,
     /// What the pass has seen to.
     reached: Position,
+    /// [`PORTION`], by what the last one took.
+    portion: usize,
 }
 
 impl Resuming {
@@ -78,6 +83,22 @@ impl Resuming {
 
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.pass.is_empty()
+    }
+
+    /// How many of these changes to take at once.
+    fn some<'c>(&self, changes: &'c [Change]) -> &'c [Change] {
+        let most = self.portion.clamp(*PORTION.start(), *PORTION.end());
+        changes.get(..most).unwrap_or(changes)
+    }
+
+    /// So long took so many changes.
+    fn took(&mut self, time: Duration, changes: usize) {
+        if time > STEP {
+            self.portion = changes / 2;
+        } else if time < STEP / 4 {
+            self.portion = self.portion.max(changes.saturating_mul(2));
+        }
+        self.portion = self.portion.clamp(*PORTION.start(), *PORTION.end());
     }
 
     /// Those whom this pass is for no longer, for the next one.
@@ -165,6 +186,7 @@ impl Pump {
             waiting,
             pass,
             reached,
+            ..
         } = &self.resuming;
         match pass.is_empty() {
             true => waiting.keys().any(|id| has_room(&self.roster, *id)),
@@ -183,10 +205,12 @@ impl Pump {
                 return;
             }
         }
+        // A pass may have nothing to wait for, and tokio hides from a task that never waits that there is something for it.
+        tokio::task::consume_budget().await;
     }
 
     /// Who does not belong to the pass any more waits for the next one, and the next one begins when this one is over.
-    fn gather(&mut self) {
+    pub(super) fn gather(&mut self) {
         let ids: Vec<_> = self.resuming.pass.keys().copied().collect();
         for id in ids {
             if self.roster.get(id).is_none() {
@@ -216,7 +240,7 @@ impl Pump {
     }
 
     /// Delivers some of the next changes of the window. `false` when there are none.
-    async fn catch_up_with_next(&mut self) -> bool {
+    pub(super) async fn catch_up_with_next(&mut self) -> bool {
         self.note_gaps();
         if self.roster.relations.stale() {
             let changed = self.roster.relations.refresh(&self.reader, None).await;
@@ -225,12 +249,15 @@ impl Pump {
         let Some((transaction, changes)) = self.history.next(self.resuming.reached) else {
             return false;
         };
+        let changes = self.resuming.some(changes);
         let recipients = Recipients::pass(&self.roster, self.epoch(), &self.resuming);
+        let began = Instant::now();
         let done = self.assess_and_deliver(changes, transaction, &recipients).await;
         let last = changes.get(done.taken.saturating_sub(1));
         self.resuming.reached = last.map_or(Position::behind(transaction.place()), |change| {
             Position::of(transaction, change)
         });
+        self.resuming.took(began.elapsed(), done.taken);
         self.headway.notify_one();
         for id in done.pressed.into_keys() {
             self.roster.dismiss(id);

@@ -118,6 +118,63 @@ async fn what_was_missed_comes_before_what_is_new() {
 }
 
 #[tokio::test]
+async fn what_is_new_goes_first_while_others_catch_up() {
+    const NEW: u64 = 20;
+    let (mut pump, first, _db) = started().await;
+    for id in 1..=2_000_u64 {
+        batch(&mut pump, transaction(100 + id, &id.to_string())).await;
+        heard(&first);
+    }
+    let lane = come_back(&mut pump, 2, behind(100), 100_000).await;
+    let (events, incoming) = mpsc::channel(1);
+    pump.parts.events = incoming;
+    let (mut calls, shutdown) = (Calls::new(&pump.parts), Shutdown::new());
+    for id in 1..=NEW {
+        let end = 10_000 + id;
+        events.try_send(transaction(end, &end.to_string())).expect("room");
+        assert!(pump.turn(&mut calls, &shutdown).await);
+        assert_eq!(heard(&first), [end.to_string()], "whatever else is to be done");
+    }
+    let mut all = Vec::new();
+    while all.last().is_none_or(|last| last != "live") {
+        pump.turn(&mut calls, &shutdown).await;
+        all.extend(heard(&lane));
+    }
+    assert_eq!(all.len(), 2_000 + usize::try_from(NEW).unwrap() + 2);
+    assert_eq!(all[all.len() - 2..], ["resumed: nothing was missed", "live"]);
+}
+
+#[tokio::test]
+async fn a_large_transaction_is_caught_up_with_in_portions() {
+    let (mut pump, _first, _db) = started().await;
+    let mut events = transaction(110, "0");
+    let commit = events.pop().unwrap();
+    events.truncate(1);
+    events.extend((1..=1_000).map(|ordinal| {
+        let Event::Change(change) = insert("t", &[("a", "1"), ("b", "1"), ("id", &ordinal.to_string())])
+        else {
+            panic!("no change");
+        };
+        Event::Change(Change { ordinal, ..change })
+    }));
+    events.push(commit);
+    batch(&mut pump, events).await;
+    let lane = come_back(&mut pump, 2, behind(100), 100_000).await;
+    pump.gather();
+    let mut all = Vec::new();
+    while pump.catch_up_with_next().await {
+        let some = heard(&lane);
+        assert!((1..=512).contains(&some.len()), "{}", some.len());
+        all.extend(some);
+    }
+    assert!(
+        all.iter()
+            .cloned()
+            .eq((1..=1_000).map(|id| format!("{id} with its cursor")))
+    );
+}
+
+#[tokio::test]
 async fn who_reads_slowly_goes_on_when_it_has_read() {
     let (mut pump, _first, _db) = started().await;
     for id in 1..=20_u64 {

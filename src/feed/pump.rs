@@ -127,6 +127,9 @@ pub(super) struct Pump {
     snapshot: Arc<Snapshot>,
     roster: Roster,
     waiting: Vec<Waiting>,
+    /// No target of theirs is before this: a server that has the window still to read looks at it, and not at thousands of them,
+    /// for every transaction.
+    earliest: Lsn,
     disputes: Vec<Dispute>,
     position: Lsn,
     history: History,
@@ -195,6 +198,9 @@ impl Calls {
 /// How often what is too old leaves the replay window of a quiet database, and how often it is measured.
 const RETAIN: Duration = Duration::from_secs(1);
 
+/// Behind everything.
+const NONE_WAITS: Lsn = Lsn(u64::MAX);
+
 /// How often the stream is asked for its position while somebody waits for it.
 const PING_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -216,6 +222,7 @@ impl Pump {
             parts,
             snapshot,
             waiting: Vec::new(),
+            earliest: NONE_WAITS,
             disputes: Vec::new(),
             position: Lsn::default(),
             transaction: None,
@@ -340,6 +347,9 @@ impl Pump {
         }
         self.settle_disputes();
         self.rewire();
+        if self.position < self.earliest.max(self.streamed_from) {
+            return;
+        }
         let Some(streaming) = self.streaming.as_ref().filter(|_| !self.waiting.is_empty()) else {
             return;
         };
@@ -356,6 +366,8 @@ impl Pump {
                 .partition(|waiting| {
                     self.position >= waiting.target.max(self.streamed_from) && streamed(waiting.id)
                 });
+        let targets = waiting.iter().map(|waiting| waiting.target);
+        self.earliest = targets.min().unwrap_or(NONE_WAITS);
         self.waiting = waiting;
         for Waiting {
             id,

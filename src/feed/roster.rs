@@ -45,6 +45,10 @@ pub(super) struct Roster {
     /// What the policies of the subscribers' classes read.
     pub(super) relations: Relations,
     pacer: Pacer,
+    bindings: usize,
+    /// How many have been put out who were catching up: by new claims, by another catalog, or because they left; or could not
+    /// even be let in.
+    put_out: u64,
 }
 
 impl Roster {
@@ -55,6 +59,8 @@ impl Roster {
             behind: Index::default(),
             relations,
             pacer,
+            bindings: 0,
+            put_out: 0,
         }
     }
 
@@ -101,13 +107,16 @@ impl Roster {
                 .index
                 .add(id, (&entry.claims, access), &entry.resolved, &mut scope);
         }
+        self.bindings += entry.bindings.len();
         self.entries.insert(id, entry);
     }
 
     pub(super) fn remove(&mut self, id: SubscriberId) -> Option<Entry> {
         let mut entry = self.entries.remove(&id)?;
+        self.bindings -= entry.bindings.len();
         self.index.remove(id, &entry.places, &mut self.relations);
         if let Some(places) = entry.behind.take() {
+            self.put_out += 1;
             self.behind.remove(id, &places, &mut self.relations);
         }
         Some(entry)
@@ -119,6 +128,7 @@ impl Roster {
             return;
         };
         let Some(access) = snapshot.roles.get(&entry.claims.role) else {
+            self.put_out += 1;
             return;
         };
         let mut scope = Scope {
@@ -197,7 +207,12 @@ impl Roster {
     }
 
     pub(super) fn bindings(&self) -> usize {
-        self.entries.values().map(|entry| entry.bindings.len()).sum()
+        self.bindings
+    }
+
+    /// Is another number once somebody who was catching up is not any more, but for those who were dismissed.
+    pub(super) fn put_out(&self) -> u64 {
+        self.put_out
     }
 
     /// Moves a subscriber to other claims. On an error it is out.

@@ -60,6 +60,7 @@ impl Pump {
                     answer,
                     ..
                 } = add;
+                self.earliest = self.earliest.min(target);
                 self.waiting.push(Waiting {
                     id,
                     target,

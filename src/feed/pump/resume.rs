@@ -68,6 +68,8 @@ pub(super) struct Resuming {
     pass: HashMap<SubscriberId, Comer>,
     /// What the pass has seen to.
     reached: Position,
+    /// [`Roster::put_out`], when those of the pass were looked at.
+    put_out: u64,
     /// [`PORTION`], by what the last one took.
     portion: usize,
 }
@@ -211,14 +213,10 @@ impl Pump {
 
     /// Who does not belong to the pass any more waits for the next one, and the next one begins when this one is over.
     pub(super) fn gather(&mut self) {
-        let ids: Vec<_> = self.resuming.pass.keys().copied().collect();
-        for id in ids {
-            if self.roster.get(id).is_none() {
-                // Others have told it why.
-                self.resuming.pass.remove(&id);
-            } else if !self.roster.is_enrolled(id) {
-                self.resuming.put_off(id);
-            }
+        // Thousands may be in the pass, and a step is short.
+        let put_out = self.roster.put_out();
+        if std::mem::replace(&mut self.resuming.put_out, put_out) != put_out {
+            self.sort_out();
         }
         if !self.resuming.pass.is_empty() {
             return;
@@ -236,6 +234,18 @@ impl Pump {
         self.resuming.reached = begin.min().unwrap_or_default();
         for id in self.resuming.pass.keys() {
             self.roster.enroll(*id, &self.snapshot);
+        }
+    }
+
+    fn sort_out(&mut self) {
+        let ids: Vec<_> = self.resuming.pass.keys().copied().collect();
+        for id in ids {
+            if self.roster.get(id).is_none() {
+                // Others have told it why.
+                self.resuming.pass.remove(&id);
+            } else if !self.roster.is_enrolled(id) {
+                self.resuming.put_off(id);
+            }
         }
     }
 

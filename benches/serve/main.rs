@@ -1,8 +1,9 @@
 //! A whole server beside a private Postgres: time from commit to client, changes per second and calls of the database
 //! as subscribers grow in number; broadcasts to rooms; memory of idle connections, and of those that are not read; clients that come
-//! back, all at once or at random; plain streams. `cargo bench --bench serve`, or one of `rows`, `rooms`, `idle`, `stalled`, `resume`,
-//! `jitter`, `latency` and `sse` with `-- rooms`; prints tables, asserts nothing, ends by itself. Server, clients, writer and Postgres
-//! share the machine. `ROWCAST_BENCH_SHRINK=50` makes the last four so many times smaller, to see whether they run.
+//! back, all at once or at random, or whose server is replaced; plain streams. `cargo bench --bench serve`, or one of `rows`,
+//! `rooms`, `idle`, `stalled`, `resume`, `jitter`, `deploy`, `latency` and `sse` with `-- rooms`; prints tables, asserts nothing, ends
+//! by itself. Server, clients, writer and Postgres share the machine. `ROWCAST_BENCH_SHRINK=50` makes the last five so many times
+//! smaller, to see whether they run.
 
 #![expect(
     clippy::expect_used,
@@ -64,6 +65,9 @@ async fn main() {
     }
     if wants("jitter") {
         delivery::jitter(&cluster, &database).await;
+    }
+    if wants("deploy") {
+        delivery::deploy(&cluster, &database).await;
     }
     if wants("latency") {
         delivery::latency(&cluster, &database).await;

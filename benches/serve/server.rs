@@ -31,11 +31,20 @@ impl Server {
 
     /// With further settings, as environment variables.
     pub async fn start_with(cluster: &PrivateCluster, settings: &[(&str, &str)]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|l| l.local_addr())
-            .expect("a free port")
-            .port();
-        let slot = format!("bench_{port}");
+        let port = free_port();
+        let mut server = Self::spawn(cluster, port, format!("bench_{port}"), settings);
+        server.answers("/healthcheck").await;
+        server
+    }
+
+    /// One that waits for this one's slot.
+    pub async fn standby(&self, cluster: &PrivateCluster, settings: &[(&str, &str)]) -> Self {
+        let mut server = Self::spawn(cluster, free_port(), self.slot.clone(), settings);
+        server.answers("/livez").await;
+        server
+    }
+
+    fn spawn(cluster: &PrivateCluster, port: u16, slot: String, settings: &[(&str, &str)]) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_rowcast"))
             .arg("serve")
             .env("ROWCAST_LISTEN_HOST", "127.0.0.1")
@@ -56,16 +65,20 @@ impl Server {
             .stdin(Stdio::null())
             .spawn()
             .expect("rowcast serve");
-        let mut server = Self { child, port, slot };
-        let url = format!("http://127.0.0.1:{port}/healthcheck");
+        Self { child, port, slot }
+    }
+
+    /// Waits until it says yes to this question.
+    async fn answers(&mut self, path: &str) {
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
         while !reqwest::get(&url)
             .await
             .is_ok_and(|answer| answer.status().is_success())
         {
-            assert!(matches!(server.child.try_wait(), Ok(None)), "rowcast serve ended");
+            let running = matches!(self.child.try_wait(), Ok(None));
+            assert!(running, "rowcast serve ended");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        server
     }
 
     pub async fn connect(&self, token: &str) -> Socket {
@@ -121,15 +134,28 @@ impl Server {
     }
 
     pub fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("procfs");
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .expect("VmRSS");
-        line.split_whitespace()
-            .nth(1)
-            .and_then(|kib| kib.parse().ok())
-            .expect("KiB")
+        self.memory("VmRSS:").expect("procfs")
+    }
+
+    /// The most that it has had in memory, while it runs.
+    pub fn peak_kib(&self) -> Option<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        signal(&self.child, rustix::process::Signal::TERM);
+    }
+
+    /// Ends it without a word.
+    pub fn kill(&self) {
+        signal(&self.child, rustix::process::Signal::KILL);
     }
 }
 
@@ -138,6 +164,12 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0");
+    let address = listener.and_then(|listener| listener.local_addr());
+    address.expect("a free port").port()
 }
 
 /// Seconds of processor time that a process has used.

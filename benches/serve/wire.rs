@@ -121,9 +121,12 @@ pub async fn open(server: &Server, token: &str) -> TcpStream {
 
 /// The same, with these parameters in its URL.
 pub async fn open_with(port: u16, parameters: &str) -> TcpStream {
-    let socket = TcpStream::connect(("127.0.0.1", port))
-        .await
-        .expect("a connection");
+    try_open(port, parameters).await.expect("an open WebSocket")
+}
+
+/// The same, where it may be refused: then the error says how.
+pub async fn try_open(port: u16, parameters: &str) -> io::Result<TcpStream> {
+    let socket = TcpStream::connect(("127.0.0.1", port)).await?;
     upgraded(socket, parameters).await
 }
 
@@ -133,25 +136,38 @@ pub async fn open_narrow(server: &Server, token: &str) -> TcpStream {
     socket.set_recv_buffer_size(4_096).expect("a small buffer");
     let address = ([127, 0, 0, 1], server.port()).into();
     let socket = socket.connect(address).await.expect("a connection");
-    upgraded(socket, &format!("apikey={token}")).await
+    let socket = upgraded(socket, &format!("apikey={token}")).await;
+    socket.expect("an open WebSocket")
 }
 
-async fn upgraded(mut socket: TcpStream, parameters: &str) -> TcpStream {
-    socket.set_nodelay(true).expect("no delay");
+async fn upgraded(mut socket: TcpStream, parameters: &str) -> io::Result<TcpStream> {
+    socket.set_nodelay(true)?;
     let request = format!(
         "GET /realtime/v1/websocket?{parameters}&vsn=2.0.0 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
-    socket.write_all(request.as_bytes()).await.expect("a request");
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        assert!(
-            socket.read_buf(&mut answer).await.expect("an answer") > 0,
-            "refused"
-        );
+    socket.write_all(request.as_bytes()).await?;
+    let (answer, end) = head(&mut socket, b"HTTP/1.1 101").await?;
+    assert_eq!(end, answer.len(), "nothing is said before it is asked for");
+    Ok(socket)
+}
+
+/// Reads what an answer begins with, which has to have this status: what was read, and where that begins which is behind it.
+pub async fn head(socket: &mut TcpStream, status: &[u8]) -> io::Result<(Vec<u8>, usize)> {
+    let mut answer = Vec::with_capacity(1_024);
+    let end = loop {
+        if socket.read_buf(&mut answer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(end) = answer.windows(4).position(|end| end == b"\r\n\r\n") {
+            break end + 4;
+        }
+    };
+    if !answer.starts_with(status) {
+        let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        return Err(io::Error::other(String::from_utf8_lossy(line).into_owned()));
     }
-    assert!(answer.starts_with(b"HTTP/1.1 101"), "no WebSocket");
-    socket
+    Ok((answer, end))
 }
 
 /// `config` of a join as supabase-js sends it.
@@ -187,7 +203,11 @@ pub async fn join(socket: &TcpStream, topic: &str, token: &str, config: &Value) 
 
 /// Sends a message in text.
 pub async fn say(socket: &TcpStream, topic: &str, event: &str, payload: &Value) {
+    try_say(socket, topic, event, payload).await.expect("a message");
+}
+
+/// The same, on a connection that may be lost.
+pub async fn try_say(socket: &TcpStream, topic: &str, event: &str, payload: &Value) -> io::Result<()> {
     let frame = json!(["1", "1", topic, event, payload]);
-    let frame = of_client(TEXT, frame.to_string().as_bytes());
-    write(socket, &frame).await.expect("a message");
+    write(socket, &of_client(TEXT, frame.to_string().as_bytes())).await
 }

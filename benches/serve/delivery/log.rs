@@ -40,7 +40,7 @@ pub struct Log {
     pub resyncs: usize,
     /// What it was told the first time.
     pub reason: Option<String>,
-    /// The last one that came.
+    /// The last one that came with a row.
     pub cursor: Option<String>,
     /// Rows behind which an earlier one of the same connection came.
     pub disorder: usize,
@@ -85,7 +85,7 @@ impl Log {
         };
         let cursor = text.rsplit_once("\"cursor\":\"");
         let cursor = cursor.and_then(|(_, cursor)| cursor.split('"').next());
-        if let Some(cursor) = cursor {
+        if let (Some(cursor), What::Row(_)) = (cursor, what) {
             let last = self.cursor.get_or_insert_default();
             last.clear();
             last.push_str(cursor);
@@ -168,7 +168,8 @@ impl Account {
 
 /// The number behind a name, found without parsing all of it: the clients share the machine with the server.
 fn number(text: &str, name: &str) -> Option<i64> {
-    let value = text.split_once(name)?.1;
+    // Postgres prints JSON with spaces.
+    let value = text.split_once(name)?.1.trim_start();
     let end = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
     value[..end].parse().ok()
 }

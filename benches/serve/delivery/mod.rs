@@ -1,5 +1,7 @@
-//! What becomes of clients that are away for a while: all at once, or at random; and of those that read plain streams.
+//! What becomes of clients that are away for a while: all at once, at random, or because their server is replaced; and of those
+//! that read plain streams.
 
+mod deploy;
 mod jitter;
 mod latency;
 mod log;
@@ -8,6 +10,7 @@ mod resume;
 mod sse;
 mod stream;
 
+pub use deploy::table as deploy;
 pub use jitter::table as jitter;
 pub use latency::table as latency;
 pub use resume::table as resume;

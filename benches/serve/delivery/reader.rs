@@ -78,7 +78,10 @@ impl Ask {
     pub async fn visit(&self, log: &Mutex<Log>) {
         lock(log).begin();
         if self.kind == Kind::Events {
-            return events::read(self.port, &self.token, self.filter.as_deref(), log).await;
+            let query = events::query(&self.token, self.filter.as_deref());
+            let stream = events::request(self.port, &query, None).await;
+            let take = |event: &str, at| lock(log).take(event, at);
+            return events::read(stream.expect("a stream of events"), take).await;
         }
         let mut parameters = format!("apikey={}", self.token);
         if self.kind == Kind::Session {
@@ -135,7 +138,7 @@ impl Drop for Reader {
     }
 }
 
-pub fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
+pub fn lock<T>(log: &Mutex<T>) -> MutexGuard<'_, T> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,56 +1,42 @@
 //! Server-sent events with as little work as can be: a request, and what is in its chunks (RFC 9112, section 7.1).
 
-use std::sync::Mutex;
+use std::io;
 use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::log::Log;
-use super::reader::lock;
+use super::super::wire;
 
 /// Whether this server has them.
 pub async fn served(port: u16, token: &str) -> bool {
-    let (_socket, answer) = request(port, token, None).await;
-    answer.starts_with(b"HTTP/1.1 200")
+    let query = query(token, None);
+    request(port, &query, None).await.is_ok()
 }
 
-/// Asks for new rows of the table; with what has been read up to the first of the body.
-pub async fn request(port: u16, token: &str, filter: Option<&str>) -> (TcpStream, Vec<u8>) {
-    let mut socket = TcpStream::connect(("127.0.0.1", port))
-        .await
-        .expect("a connection");
-    socket.set_nodelay(true).expect("no delay");
-    let filter = filter
-        .map(|filter| format!("&filter={filter}"))
-        .unwrap_or_default();
-    let request = format!(
-        "GET /sse?table=docs&event=INSERT{filter}&apikey={token} HTTP/1.1\r\nHost: 127.0.0.1\r\n\
-         Accept: text/event-stream\r\n\r\n"
-    );
-    socket.write_all(request.as_bytes()).await.expect("a request");
-    let mut answer = Vec::with_capacity(1_024);
-    while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
-        let read = socket.read_buf(&mut answer).await.expect("an answer");
-        assert!(read > 0, "an answer");
-    }
-    (socket, answer)
+/// What asks for new rows of the table.
+pub fn query(token: &str, filter: Option<&str>) -> String {
+    let filter = filter.map(|filter| format!("&filter={filter}"));
+    let filter = filter.unwrap_or_default();
+    format!("table=docs&event=INSERT{filter}&apikey={token}")
 }
 
-/// Reads until the server ends it.
-pub async fn read(port: u16, token: &str, filter: Option<&str>, log: &Mutex<Log>) {
-    let (mut socket, mut bytes) = request(port, token, filter).await;
-    let head = bytes
-        .windows(4)
-        .position(|end| end == b"\r\n\r\n")
-        .expect("a head")
-        + 4;
-    assert!(
-        bytes.starts_with(b"HTTP/1.1 200"),
-        "{}",
-        String::from_utf8_lossy(&bytes)
-    );
-    bytes.drain(..head);
+/// Asks, from this place on if there is one; with what has been read of the body.
+pub async fn request(port: u16, query: &str, last_id: Option<&str>) -> io::Result<(TcpStream, Vec<u8>)> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
+    socket.set_nodelay(true)?;
+    let last_id = last_id.map(|id| format!("Last-Event-ID: {id}\r\n"));
+    let last_id = last_id.unwrap_or_default();
+    let request =
+        format!("GET /sse?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n{last_id}\r\n");
+    socket.write_all(request.as_bytes()).await?;
+    let (mut answer, body) = wire::head(&mut socket, b"HTTP/1.1 200").await?;
+    answer.drain(..body);
+    Ok((socket, answer))
+}
+
+/// Reads until the server ends it, and hands over each event with when it came.
+pub async fn read((mut socket, mut bytes): (TcpStream, Vec<u8>), mut take: impl FnMut(&str, Instant)) {
     let (mut chunks, mut text) = (Chunks::default(), Vec::new());
     loop {
         let now = Instant::now();
@@ -58,7 +44,7 @@ pub async fn read(port: u16, token: &str, filter: Option<&str>, log: &Mutex<Log>
         let mut start = 0;
         while let Some(length) = text[start..].windows(2).position(|end| end == b"\n\n") {
             let event = &text[start..start + length];
-            lock(log).take(std::str::from_utf8(event).unwrap_or_default(), now);
+            take(std::str::from_utf8(event).unwrap_or_default(), now);
             start += length + 2;
         }
         text.drain(..start);

@@ -2,6 +2,7 @@
 //! slots are lost, the server itself is killed.
 
 mod channels;
+mod crowd;
 mod deploys;
 mod process;
 mod restarts;

@@ -68,8 +68,9 @@ pub(super) async fn recall(server: &Server, session: Option<&str>) {
     }
 }
 
-/// Longest wait for what another server knew of a client. Without it, the client is told to look itself.
-const RECALL: Duration = Duration::from_secs(2);
+/// Longest wait for what another server knew of a client. Without it, the client is told to look itself, which costs the
+/// database more than waiting does where thousands come at once; clients give up on a join after ten seconds.
+const RECALL: Duration = Duration::from_secs(5);
 
 /// The connection's token, without white space: `x-api-key`, or else `apikey`.
 pub(super) fn token(headers: &HeaderMap, parameters: &Parameters) -> Option<Arc<str>> {

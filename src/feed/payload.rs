@@ -324,23 +324,24 @@ fn columns(
     text: &mut String,
 ) -> Vec<Option<Range<usize>>> {
     let render = |(i, column): (usize, &Column)| {
-        let value = match row.layout().columns.get(i) {
+        let layout = &row.layout().columns;
+        let at = match layout.get(i) {
             // Rows mostly carry every column in order.
-            Some(at) if at.name == column.name => row.at(i),
-            _ => row.get(&column.name),
+            Some(at) if at.name == column.name => i,
+            _ => layout.iter().position(|at| at.name == column.name)?,
         };
+        // A row that was written before the column had its type is of the type that it had.
+        let oid = layout.get(at)?.type_oid;
         let start = text.len();
-        match value? {
+        match row.at(at)? {
             Value::Unchanged => return None,
             Value::Null => text.push_str("null"),
             Value::Text(value) if too_large && value.len() > NOT_RENDERED_BYTES => text.push_str(LEFT_OUT),
-            Value::Text(value) if !converted.is_empty() => {
-                match converted.get(&(column.type_oid, value.to_owned())) {
-                    Some(json) => text.push_str(json),
-                    None => write_value(types, column.type_oid, value, text),
-                }
-            }
-            Value::Text(value) => write_value(types, column.type_oid, value, text),
+            Value::Text(value) if !converted.is_empty() => match converted.get(&(oid, value.to_owned())) {
+                Some(json) => text.push_str(json),
+                None => write_value(types, oid, value, text),
+            },
+            Value::Text(value) => write_value(types, oid, value, text),
         }
         Some(start..text.len())
     };

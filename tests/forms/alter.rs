@@ -379,3 +379,29 @@ async fn rows_of_a_table_that_their_transaction_makes() {
     }
     server.stop().await;
 }
+
+/// A row is shown by the types that its columns had: the catalog that is read for one change may know of the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_column_that_soon_is_of_another_type() {
+    let db = Database::new().await;
+    db.execute(TABLE).await;
+    let server = Server::start(&db).await;
+    let mut client = Client::connect(&server, Version::V2, &token::user(ALICE)).await;
+    let plain = json!([{"event": "*", "schema": "public", "table": "t"}]);
+    client.subscribe("room", plain).await;
+    db.execute(
+        "begin; alter table t add flag bool default true, add doc text default 'no json'; commit;
+         begin; insert into t (id) values (1); commit;
+         begin; alter table t alter flag drop default, alter flag type text using flag::text,
+                  alter doc drop default, alter doc type jsonb using to_jsonb(doc); commit;
+         begin; insert into t (id, flag, doc) values (2, 't', '[1]'); commit",
+    )
+    .await;
+    let told = told(&mut client, &db, &server).await;
+    let shown: Vec<[Value; 2]> = told
+        .iter()
+        .map(|data| [data["record"]["flag"].clone(), data["record"]["doc"].clone()])
+        .collect();
+    assert_eq!(shown, [[json!(true), json!("no json")], [json!("t"), json!([1])]]);
+    server.stop().await;
+}

@@ -15,7 +15,7 @@ use crate::shutdown::Shutdown;
 const EXAMPLES: &str = "\
 Keeps a private Postgres in the data folder, with the roles, the publication and the objects that clients expect, and
 serves it. Prints the URLs and tokens, and writes them to dev.json in the data folder once clients can connect.
-Ctrl-C stops everything; the data stays. Needs PostgreSQL 14 or newer with wal2json installed.
+Ctrl-C stops everything; the data stays. Needs PostgreSQL 14 or newer.
 
 New tables in the schema public are granted to anon, authenticated and service_role, as in a Supabase project: until
 you enable row-level security on a table, everybody with a token sees its rows. To follow a table, publish it:
@@ -43,6 +43,13 @@ pub(super) fn command() -> Command {
             port_argument("database-port").default_value("0").help(
                 "Port of the database, on 127.0.0.1; 0 keeps that of the last run, or takes a free one",
             ),
+        )
+        .arg(
+            Arg::new("postgres")
+                .long("postgres")
+                .value_name("DIR")
+                .value_parser(ValueParser::path_buf())
+                .help("Folder of the binaries of the Postgres to run, such as /usr/lib/postgresql/17/bin; by default the one that made the data, or the newest one installed, with wal2json before without"),
         )
         .arg(
             Arg::new("sql")
@@ -84,6 +91,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
         data_dir: matches.get_one("data-dir").cloned().unwrap_or_default(),
         port: port("port"),
         database_port: port("database-port"),
+        postgres: matches.get_one("postgres").cloned(),
         sql: matches
             .get_many("sql")
             .map(|files| files.cloned().collect())

@@ -37,8 +37,6 @@ pub struct Options {
     pub durability: Durability,
     /// Which Postgres; the best one installed when unset.
     pub installation: Option<Installation>,
-    /// Whether to refuse a Postgres without the wal2json plugin.
-    pub needs_wal2json: bool,
     /// Further settings (`max_connections`, `200`), stronger than ours.
     pub settings: Vec<(String, String)>,
 }
@@ -62,7 +60,6 @@ impl Options {
             password: None,
             durability: Durability::Safe,
             installation: None,
-            needs_wal2json: true,
             settings: Vec::new(),
         }
     }
@@ -98,12 +95,6 @@ impl PrivateCluster {
         owner.check_reach(&options.dir)?;
         let lock = FolderLock::take(&options.dir)?;
         let installation = choose_installation(&options)?;
-        if options.needs_wal2json && !installation.wal2json {
-            return Err(DevError::NoWal2json {
-                major: installation.major,
-                bin: installation.bin,
-            });
-        }
         let mut cluster = Self {
             port: options.port,
             options,
@@ -325,15 +316,23 @@ impl Drop for PrivateCluster {
 
 /// The one asked for, else the one that made the folder, else the best.
 fn choose_installation(options: &Options) -> Result<Installation, DevError> {
-    if let Some(installation) = &options.installation {
-        return Ok(installation.clone());
-    }
     let data = options.dir.join("data");
     let Ok(made_by) = std::fs::read_to_string(data.join("PG_VERSION")) else {
-        return Installation::find();
+        return options.installation.clone().map_or_else(Installation::find, Ok);
     };
     let made_by = made_by.trim();
     let same = |found: &Installation| found.major.to_string() == made_by;
+    if let Some(installation) = &options.installation {
+        return if same(installation) {
+            Ok(installation.clone())
+        } else {
+            Err(DevError::AskedForOther {
+                dir: data,
+                made_by: made_by.to_owned(),
+                asked_for: installation.major,
+            })
+        };
+    }
     Installation::all()
         .into_iter()
         .find(same)

@@ -12,15 +12,10 @@ pub enum DevError {
          install postgresql@17"
     )]
     NoPostgres,
-    /// The plugin is not where this Postgres looks for it.
-    #[error(
-        "PostgreSQL {major} in {bin} has no wal2json; install it, on Debian or Ubuntu with: apt-get install \
-         postgresql-{major}-wal2json, elsewhere from https://github.com/eulerto/wal2json"
-    )]
-    NoWal2json {
-        /// Major version.
-        major: u32,
-        /// Folder of its binaries.
+    /// The folder that was asked for has none.
+    #[error("there are no binaries of PostgreSQL 14 or newer in {bin} (postgres, initdb)")]
+    NotPostgres {
+        /// The folder.
         bin: PathBuf,
     },
     /// The folder was made by another major version.
@@ -33,6 +28,16 @@ pub enum DevError {
         dir: PathBuf,
         /// What its `PG_VERSION` says.
         made_by: String,
+    },
+    /// The folder was made by another major version than the one asked for.
+    #[error("{dir} was made by PostgreSQL {made_by}, not {asked_for}; choose another folder with --data-dir")]
+    AskedForOther {
+        /// The cluster's data directory.
+        dir: PathBuf,
+        /// What its `PG_VERSION` says.
+        made_by: String,
+        /// Major version asked for.
+        asked_for: u32,
     },
     /// Postgres refuses to run as root, and there is nobody else to run it as.
     #[error(

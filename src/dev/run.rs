@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::cluster::{Options, PrivateCluster, write_secret};
 use super::error::DevError;
+use super::installation::Installation;
 use super::keys::Keys;
 use super::lock::FolderLock;
 use super::postmaster::StopMode;
@@ -38,6 +39,8 @@ pub struct DevOptions {
     pub port: u16,
     /// Port of the database; 0 keeps that of the last run, or takes a free one.
     pub database_port: u16,
+    /// Folder of the binaries of the Postgres to run; the one that made the data, else the best one installed when unset.
+    pub postgres: Option<PathBuf>,
     /// SQL files to run before serving, in order.
     pub sql: Vec<PathBuf>,
     /// Settings of the server, as for `serve`. What is said here about the database, the port and the secret is
@@ -217,6 +220,10 @@ async fn start_cluster(
     cluster_options.password = Some(Secret::new(keys.database_password.as_str()));
     cluster_options.port = options.database_port;
     cluster_options.preferred_port = folder.last_port();
+    if let Some(bin) = &options.postgres {
+        let found = Installation::at(bin).ok_or_else(|| DevError::NotPostgres { bin: bin.clone() })?;
+        cluster_options.installation = Some(found);
+    }
     let port_file = folder.path.join("port");
     let started = tokio::task::spawn_blocking(move || {
         let cluster = start_here_or_elsewhere(cluster_options)?;

@@ -14,7 +14,6 @@ fn folder() -> tempfile::TempDir {
 fn fast(dir: &Path) -> Options {
     Options {
         durability: Durability::Fast,
-        needs_wal2json: false,
         ..Options::new(dir)
     }
 }

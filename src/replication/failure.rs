@@ -115,7 +115,7 @@ pub enum Failure {
     },
     /// Postgres has thrown away WAL that the slot needed.
     #[error(
-        "slot {slot} is lost ({reason}); changes since are gone. Run: SELECT pg_drop_replication_slot('{slot}'), or allow recreate_lost_slot; then raise max_slot_wal_keep_size"
+        "slot {slot} is lost ({reason}); changes since are gone. Run: SELECT pg_drop_replication_slot('{slot}'), or allow recreate_lost_slot"
     )]
     SlotLost {
         /// The slot.

@@ -251,16 +251,18 @@ async fn identify(walsender: &mut Walsender) -> Result<Identity, Failure> {
     }
 }
 
-/// `name` must have been checked. The newer columns of the view (`conflicting` from 16, `invalidation_reason` from 17)
-/// are read by way of JSON, so that one query serves all versions.
+/// `name` must have been checked. The newer columns of the view (`conflicting` from 16, `invalidation_reason` from 17, with
+/// `idle_timeout` from 18) are read by way of JSON, so that one query serves all versions.
 async fn look(walsender: &mut Walsender, name: &str) -> Result<Found, Failure> {
     let sql = format!(
         "SELECT current_setting('wal_level'), \
          (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'), current_database(), \
          s.slot_type, s.plugin, s.database, s.active_pid, \
-         coalesce(to_jsonb(s)->>'invalidation_reason', \
-         CASE WHEN to_jsonb(s)->>'conflicting' = 'true' THEN 'conflict with recovery' \
-         WHEN s.wal_status = 'lost' THEN 'it needed more WAL than max_slot_wal_keep_size allows' END), \
+         CASE WHEN to_jsonb(s)->>'invalidation_reason' = 'idle_timeout' \
+         THEN 'nobody read from it for longer than idle_replication_slot_timeout allows' \
+         WHEN to_jsonb(s)->>'invalidation_reason' <> 'wal_removed' THEN to_jsonb(s)->>'invalidation_reason' \
+         WHEN to_jsonb(s)->>'conflicting' = 'true' THEN 'conflict with recovery' \
+         WHEN s.wal_status = 'lost' THEN 'it needed more WAL than max_slot_wal_keep_size allows' END, \
          s.confirmed_flush_lsn \
          FROM (VALUES (1)) one LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = '{name}'"
     );

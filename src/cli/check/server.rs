@@ -6,7 +6,7 @@ use super::{CheckOptions, Level, Report};
 use crate::postgres::{SqlError, quote_identifier};
 
 /// The oldest major version that Rowcast supports, and the newest it is tested with.
-const MAJORS: std::ops::RangeInclusive<i32> = 14..=17;
+const MAJORS: std::ops::RangeInclusive<i32> = 14..=18;
 
 /// What one query tells about the server and the role we are.
 pub(super) struct Facts {

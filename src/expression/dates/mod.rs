@@ -1,6 +1,6 @@
 //! Operators, functions and casts of dates, times and intervals (manual section 9.9), in sessions whose `TimeZone` is UTC.
 //!
-//! Supported servers are 14 to 17. Where they differ (infinite intervals came with 17, some overflows were not
+//! Supported servers are 14 to 18. Where they differ (infinite intervals came with 17, some overflows were not
 //! noticed before 16), Postgres is asked.
 
 mod arithmetic;

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
 
-use crate::policy::Rules;
+use crate::policy::{Rules, VirtualColumns};
 use crate::postgres::Pool;
 use tokio::sync::{Mutex, watch};
 
-use crate::change::{TableName, Transaction};
+use crate::change::{Change, TableName, Transaction};
 use crate::postgres::catalog::{
     self, Catalog, FileFinding, FilePolicy, FileProblem, Loaded, Loader, RoleAccess, Table,
 };
@@ -46,6 +46,8 @@ pub(super) struct Snapshot {
     pub(super) routes: Arc<HashMap<TableName, Vec<Arc<Table>>>>,
     /// The tables that broadcasts are stored in: the partitions of `realtime.messages`.
     pub(super) messages: Arc<HashSet<TableName>>,
+    /// What is computed of rows, by the names that they have in the stream.
+    pub(super) virtual_columns: Arc<HashMap<TableName, Arc<VirtualColumns>>>,
 }
 
 impl Snapshot {
@@ -82,6 +84,7 @@ impl Snapshot {
             missing,
             messages: Arc::new(messages),
             routes: Arc::new(routes),
+            virtual_columns: Arc::new(virtual_columns(&catalog)),
             watched: Arc::new(watched),
             rules: Arc::new(Rules::new(in_memory)),
             catalog: Arc::new(catalog),
@@ -90,6 +93,16 @@ impl Snapshot {
             rights: Arc::default(),
             by_oid: Arc::new(by_oid),
         }
+    }
+
+    /// The change with what its rows have in the database and not in the WAL.
+    pub(super) fn completed(&self, mut change: Change) -> Change {
+        if let Some(columns) = self.virtual_columns.get(&change.table) {
+            for row in [&mut change.new, &mut change.old].into_iter().flatten() {
+                *row = columns.complete(row);
+            }
+        }
+        change
     }
 
     pub(super) fn table(&self, oid: u32) -> Option<&Arc<Table>> {
@@ -120,6 +133,20 @@ fn routes(catalog: &Catalog, by_oid: &HashMap<u32, Arc<Table>>) -> HashMap<Table
         }
     }
     routes
+}
+
+/// Those of all tables that have some; rows of a partitioned table come under the names of its partitions.
+fn virtual_columns(catalog: &Catalog) -> HashMap<TableName, Arc<VirtualColumns>> {
+    let mut found: HashMap<TableName, Arc<VirtualColumns>> = HashMap::new();
+    for table in catalog.tables.values().chain(catalog.others.values()) {
+        if let Some(columns) = VirtualColumns::of(table, catalog).map(Arc::new) {
+            for name in &table.stored_in {
+                found.entry(name.clone()).or_insert_with(|| Arc::clone(&columns));
+            }
+            found.insert(table.name.clone(), columns);
+        }
+    }
+    found
 }
 
 /// What is to be streamed for this catalog.

@@ -201,7 +201,13 @@ impl<'a> Payload<'a> {
         if self.change.action != Action::Update || !self.new.contains(&None) {
             return;
         }
-        let missing = |(i, _): &(usize, &Column)| include(*i) && piece(&self.new, *i).is_none();
+        // A generated column that is not in the stream may have changed.
+        let said = |column: &Column| {
+            let row = self.change.new.as_ref();
+            column.generated.is_none() || row.is_some_and(|row| row.get(&column.name).is_some())
+        };
+        let missing =
+            |(i, column): &(usize, &Column)| include(*i) && piece(&self.new, *i).is_none() && said(column);
         let mut open = ",\"unchanged\":[";
         for (_, column) in self.table.columns.iter().enumerate().filter(missing) {
             out.push_str(open);

@@ -6,6 +6,7 @@
 
 mod caller;
 mod class;
+mod generated;
 mod identity;
 mod judge;
 pub mod listing;
@@ -21,6 +22,7 @@ mod shadow;
 mod trace;
 
 pub use class::{Class, ClassKey, Decision};
+pub use generated::VirtualColumns;
 pub use identity::assume;
 pub use judge::{Judge, Settings};
 pub use program::{Bound, Explained, Judged, Program, Source};

@@ -50,6 +50,7 @@ fn table(type_oid: u32) -> Table {
             collation: None,
             deterministic: true,
             not_null: false,
+            generated: None,
         }],
         primary_key: vec![0],
         ..fixture(1, "t")

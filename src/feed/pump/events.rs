@@ -32,7 +32,7 @@ impl Pump {
                 }
                 Event::Change(Change { lsn, .. }) | Event::Message { lsn, .. } if self.held.knows(lsn) => {}
                 Event::Change(change) if self.transaction.is_some() => {
-                    self.held.push(change);
+                    self.held.push(self.snapshot.completed(change));
                     if self.held.is_full() {
                         self.stream().await;
                     }

@@ -20,6 +20,7 @@ fn table() -> Arc<Table> {
         collation: None,
         deterministic: true,
         not_null: false,
+        generated: None,
     };
     let policy = Policy {
         name: "readers of docs".to_owned(),

@@ -242,6 +242,16 @@ impl Program {
     }
 }
 
+/// The text of an expression over a row that reads nothing else, of any type; nothing where only Postgres knows what it is.
+pub(super) fn compile_value(text: &str, table: &Table, catalog: &Catalog) -> Option<Expr> {
+    let callable = HashSet::new();
+    let mut builder = Builder::new(table, catalog, &callable);
+    let tree = compile::parse(text).ok()?;
+    let expr = compile::value(&tree, &mut Names::of_row(&mut builder)).ok()?;
+    let known = builder.finish().poison.is_none();
+    (known && !expr.contains(&mut |part| matches!(part.node, Node::Stop(_)))).then_some(expr)
+}
+
 /// One kind of policies: some permissive one and all restrictive ones.
 fn joined(
     access: &RowAccess,

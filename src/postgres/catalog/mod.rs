@@ -228,6 +228,17 @@ pub struct Column {
     pub deterministic: bool,
     /// The column cannot be NULL.
     pub not_null: bool,
+    /// Where its value comes from, if it is generated.
+    pub generated: Option<Generated>,
+}
+
+/// A generated column (manual, "Generated Columns").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Generated {
+    /// Kept with the row.
+    Stored,
+    /// Computed when it is read, by this expression (`pg_get_expr`); what comes down the stream does not have it.
+    Virtual(Arc<str>),
 }
 
 /// One row-level policy that applies to SELECT (declared FOR SELECT or FOR ALL), or to INSERT, see [`Channels::write`].

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tokio_postgres::{Row, Transaction};
 
-use super::{Column, Published, RelationKind, ReplicaIdentity, Table};
+use super::{Column, Generated, Published, RelationKind, ReplicaIdentity, Table};
 use crate::change::TableName;
 use crate::postgres::SqlError;
 
@@ -126,7 +126,8 @@ async fn with_details(
 
 /// Rows of a partitioned table are in its partitions, those of another one in itself and in what inherits from it. If
 /// any of these does not come down the stream, the table as a whole does not: the plugin leaves out every UPDATE and
-/// DELETE of a relation that has no replica identity (manual, "ALTER TABLE", `REPLICA IDENTITY`), in silence.
+/// DELETE of a relation that has no replica identity (manual, "ALTER TABLE", `REPLICA IDENTITY`), in silence. With virtual
+/// generated columns `FULL` is none: Postgres refuses to publish updates without them.
 async fn read_storage(
     transaction: &Transaction<'_>,
     oids: &[u32],
@@ -141,11 +142,15 @@ async fn read_storage(
                  SELECT b.root, i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid
              )
              SELECT b.root, n.nspname::text AS schema, c.relname::text AS name, c.relreplident::text AS identity,
-                    c.relkind = 'r' AND c.relpersistence = 'p' AND (c.relreplident = 'f' OR EXISTS (
-                        SELECT FROM pg_catalog.pg_index x
-                         WHERE x.indrelid = c.oid AND x.indisvalid AND x.indimmediate
-                           AND CASE c.relreplident WHEN 'd' THEN x.indisprimary
-                                                   WHEN 'i' THEN x.indisreplident END)) AS streams
+                    c.relkind = 'r' AND c.relpersistence = 'p' AND CASE c.relreplident
+                        WHEN 'f' THEN NOT EXISTS (
+                            SELECT FROM pg_catalog.pg_attribute a
+                             WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped)
+                        ELSE EXISTS (
+                            SELECT FROM pg_catalog.pg_index x
+                             WHERE x.indrelid = c.oid AND x.indisvalid AND x.indimmediate
+                               AND CASE c.relreplident WHEN 'd' THEN x.indisprimary
+                                                       WHEN 'i' THEN x.indisreplident END) END AS streams
                FROM below b
                JOIN pg_catalog.pg_class c ON c.oid = b.oid
                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -238,7 +243,9 @@ async fn read_columns(
     let rows = transaction
         .query(
             "SELECT a.attrelid, a.attnum, a.attname::text AS name, a.atttypid, t.typname::text AS type_name,
-                    a.attnotnull, coalesce(l.collisdeterministic, true) AS deterministic,
+                    a.attnotnull, a.attgenerated <> '' AS generated,
+                    CASE a.attgenerated WHEN 'v' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END AS virtual,
+                    coalesce(l.collisdeterministic, true) AS deterministic,
                     CASE WHEN a.attcollation <> t.typcollation
                          THEN pg_catalog.quote_ident(ln.nspname) || '.' || pg_catalog.quote_ident(l.collname)
                     END AS collation,
@@ -247,6 +254,7 @@ async fn read_columns(
                JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
                LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
                LEFT JOIN pg_catalog.pg_namespace ln ON ln.oid = l.collnamespace
+               LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
                LEFT JOIN pg_catalog.pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
               WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
               ORDER BY a.attrelid, a.attnum",
@@ -276,6 +284,10 @@ fn column(row: &Row) -> Result<(Column, bool), tokio_postgres::Error> {
         collation: row.try_get::<_, Option<&str>>("collation")?.map(Into::into),
         deterministic: row.try_get("deterministic")?,
         not_null: row.try_get("attnotnull")?,
+        generated: match row.try_get::<_, Option<&str>>("virtual")? {
+            Some(expression) => Some(Generated::Virtual(expression.into())),
+            None => row.try_get::<_, bool>("generated")?.then_some(Generated::Stored),
+        },
     };
     Ok((column, row.try_get("in_key")?))
 }

@@ -4,11 +4,14 @@ SELECT p.pubname::text AS name,
        pg_catalog.pg_has_role(p.pubowner, 'USAGE') AND NOT p.puballtables
            AND NOT pg_catalog.pg_is_in_recovery() AS ours,
        p.pubinsert AND p.pubtruncate AND NOT p.pubviaroot
-           AND p.pubupdate = (p.pubname = $2::text) AND p.pubdelete = (p.pubname = $2::text) AS is_right
+           AND p.pubupdate = (p.pubname = $2::text) AND p.pubdelete = (p.pubname = $2::text)
+           AND (NOT pg_catalog.pg_has_role(p.pubowner, 'USAGE')
+                OR coalesce(pg_catalog.to_jsonb(p) ->> 'pubgencols', 's') = 's') AS is_right
   FROM pg_catalog.pg_publication p WHERE p.pubname = ANY ($1::text[])";
 
 /// What is to be in a publication for `$1` (schemas) and `$2` (names of tables) to be streamed, `$3` being the names of ours,
-/// and whether each may publish updates and deletes (manual, \"Logical Replication: Publication\").
+/// and whether each may publish updates and deletes (manual, \"Logical Replication: Publication\"). A virtual generated column
+/// is never published, and no part of an identity may be missing: `FULL` is none then.
 ///
 /// The partitions of a table are there through their root where all of them are wanted: then one that is attached later is
 /// published from its first row on. It stays so while the wish for a new one is still on its way.
@@ -27,10 +30,14 @@ WITH wanted AS MATERIALIZED (
             SELECT relid FROM pg_catalog.pg_partition_tree(c.oid) WHERE isleaf
              UNION SELECT c.oid WHERE c.relkind = 'r'
         ) l JOIN pg_catalog.pg_class leaf ON leaf.oid = l.relid
-         WHERE leaf.relkind = 'r' AND leaf.relreplident <> 'f' AND NOT EXISTS (
-            SELECT FROM pg_catalog.pg_index i
-             WHERE i.indrelid = leaf.oid AND i.indisvalid AND i.indimmediate
-               AND CASE leaf.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END)
+         WHERE leaf.relkind = 'r' AND CASE leaf.relreplident
+            WHEN 'f' THEN EXISTS (
+                SELECT FROM pg_catalog.pg_attribute a
+                 WHERE a.attrelid = leaf.oid AND a.attgenerated = 'v' AND NOT a.attisdropped)
+            ELSE NOT EXISTS (
+                SELECT FROM pg_catalog.pg_index i
+                 WHERE i.indrelid = leaf.oid AND i.indisvalid AND i.indimmediate
+                   AND CASE leaf.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END) END
     ) AS identity
       FROM (SELECT oid FROM wanted UNION SELECT oid FROM roots) candidate
       JOIN pg_catalog.pg_class c ON c.oid = candidate.oid

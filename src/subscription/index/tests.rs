@@ -30,6 +30,7 @@ fn table() -> Table {
         collation: None,
         deterministic: true,
         not_null: false,
+        generated: None,
     };
     Table {
         columns: ["a", "b", "c", "d"].iter().enumerate().map(column).collect(),

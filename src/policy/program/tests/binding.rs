@@ -27,6 +27,7 @@ fn table(oid: u32, name: &str, columns: &[(&str, u32)], policies: Vec<Policy>) -
         collation: None,
         deterministic: true,
         not_null: false,
+        generated: None,
     };
     Table {
         columns: columns.iter().enumerate().map(column).collect(),

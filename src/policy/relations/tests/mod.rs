@@ -84,6 +84,7 @@ fn table(oid: u32, names: &[&str]) -> Table {
         collation: None,
         deterministic: true,
         not_null: false,
+        generated: None,
     };
     Table {
         columns: names.iter().enumerate().map(column).collect(),

@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench oracle install
+.PHONY: help demo test lint bench oracle versions install
 
 help: ## This list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST)
@@ -27,6 +27,17 @@ bench: ## Benchmarks
 oracle: export ROWCAST_ORACLE_SECONDS ?= 60
 oracle: ## Search for rows that we judge other than Postgres does
 	cargo test --locked --test integration oracle:: -- --nocapture
+
+# Those of tests/postgres that are not the installed one; `make versions VERSIONS=18` runs one.
+VERSIONS ?= 14 16 17 18
+versions: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
+versions: install ## Run the integration tests on other versions of Postgres, with pgoutput
+	.ci/install.sh versions
+	cargo test --locked --test integration --no-run
+	for version in $(VERSIONS); do \
+	  echo "PostgreSQL $$version"; \
+	  ROWCAST_TEST_POSTGRES=$$version cargo test --locked --test integration -- --skip versions:: || exit 1; \
+	done
 
 install: ## Install what tests and the demo need, where apt-get is
 	.ci/install.sh

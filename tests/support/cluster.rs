@@ -1,20 +1,40 @@
-//! The private Postgres that all tests share.
+//! The private Postgres that all tests share, and one for each further version that tests name.
 
+use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use rowcast::dev::{Durability, Options, PrivateCluster};
 
-/// Starts it for the first test that asks. It ends with this process, however that ends.
+use super::version;
+
+/// The one that tests share, started for the first that asks. It ends with this process, however that ends.
 pub fn shared() -> &'static PrivateCluster {
-    static SHARED: OnceLock<PrivateCluster> = OnceLock::new();
-    SHARED.get_or_init(|| {
-        let dir = std::env::temp_dir().join(format!("rowcast-test-{}", std::process::id()));
-        let cluster = PrivateCluster::start(fast(&dir)).expect("a private Postgres for the tests");
+    started(None)
+}
+
+/// The one of this major version.
+pub fn of_version(major: u32) -> &'static PrivateCluster {
+    started(Some(major))
+}
+
+fn started(major: Option<u32>) -> &'static PrivateCluster {
+    static STARTED: Mutex<BTreeMap<Option<u32>, &'static PrivateCluster>> = Mutex::new(BTreeMap::new());
+    let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+    started.entry(major).or_insert_with(|| {
+        let suffix = major.map(|major| format!("-{major}")).unwrap_or_default();
+        let dir = std::env::temp_dir().join(format!("rowcast-test-{}{suffix}", std::process::id()));
+        let mut options = fast(&dir);
+        if let Some(major) = major {
+            options.installation = Some(version::installation(major));
+            let prepared = ("max_prepared_transactions".to_owned(), "20".to_owned());
+            options.settings.push(prepared);
+        }
+        let cluster = PrivateCluster::start(options).expect("a private Postgres for the tests");
         stop_with_us(&cluster, &dir);
-        cluster
+        Box::leak(Box::new(cluster))
     })
 }
 
@@ -22,6 +42,7 @@ pub fn shared() -> &'static PrivateCluster {
 pub fn fast(dir: &Path) -> Options {
     let mut options = Options::new(dir);
     options.durability = Durability::Fast;
+    options.installation = version::chosen();
     options.settings = [
         ("max_connections", "400"),
         ("max_replication_slots", "3000"),

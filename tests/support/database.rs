@@ -1,9 +1,11 @@
 //! A database of a test's own, in the shared cluster.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rowcast::dev::PrivateCluster;
 use rowcast::postgres::{ConnectSettings, Connection, Session};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use super::cluster;
 
@@ -19,28 +21,25 @@ pub struct Database {
 impl Database {
     /// Makes one.
     pub async fn new() -> Self {
+        Self::in_cluster(cluster::shared()).await
+    }
+
+    /// Makes one in a Postgres of this major version.
+    pub async fn on_version(major: u32) -> Self {
+        Self::in_cluster(cluster::of_version(major)).await
+    }
+
+    async fn in_cluster(cluster: &PrivateCluster) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        static TEMPLATE: OnceCell<()> = OnceCell::const_new();
-        let cluster = cluster::shared();
-        TEMPLATE
-            .get_or_init(|| async {
-                let admin = connect(&cluster.connect_settings("postgres")).await;
-                admin
-                    .batch_execute("create database rowcast_template")
-                    .await
-                    .expect("template");
-                let settings = cluster.connect_settings("rowcast_template");
-                prepare(&settings).await;
-                // As on Supabase, so that tests name only the grants that they are about.
-                let service = "alter default privileges grant select on tables to service_role;
-                               alter default privileges grant usage on schemas to service_role";
-                connect(&settings)
-                    .await
-                    .batch_execute(service)
-                    .await
-                    .expect("default privileges");
-            })
-            .await;
+        // Clusters, by their ports, that have the template.
+        static TEMPLATES: Mutex<BTreeSet<u16>> = Mutex::const_new(BTreeSet::new());
+        {
+            let mut made = TEMPLATES.lock().await;
+            if !made.contains(&cluster.port()) {
+                make_template(cluster).await;
+                made.insert(cluster.port());
+            }
+        }
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let admin = connect(&cluster.connect_settings("postgres")).await;
         let create = format!("create database {name} template rowcast_template");
@@ -82,6 +81,24 @@ impl Database {
     pub async fn connection(&self) -> Connection {
         connect(&self.settings).await
     }
+}
+
+async fn make_template(cluster: &PrivateCluster) {
+    let admin = connect(&cluster.connect_settings("postgres")).await;
+    admin
+        .batch_execute("create database rowcast_template")
+        .await
+        .expect("template");
+    let settings = cluster.connect_settings("rowcast_template");
+    prepare(&settings).await;
+    // As on Supabase, so that tests name only the grants that they are about.
+    let service = "alter default privileges grant select on tables to service_role;
+                   alter default privileges grant usage on schemas to service_role";
+    connect(&settings)
+        .await
+        .batch_execute(service)
+        .await
+        .expect("default privileges");
 }
 
 /// Installs what `rowcast serve` installs.

@@ -14,6 +14,7 @@ pub(crate) mod proxy;
 pub(crate) mod server;
 pub(crate) mod tls;
 pub(crate) mod token;
+pub(crate) mod version;
 
 pub(crate) use client::{Client, Message, Version};
 pub(crate) use clock::Clock;

@@ -159,6 +159,9 @@ async fn a_membership_that_has_ended_since_proves_nothing() {
     })
     .await;
     let mut alice = subscribed(&server, ALICE, "notes").await;
+    // Once the stream carries the tables for good, what is in memory stays.
+    db.execute("insert into notes values (100, 2)").await;
+    assert_eq!(delivered(&mut alice, &server, &db).await, []);
     let other = Database::open(db.name.clone(), db.settings.clone()).await;
     // Memory has what it needs; Postgres cannot answer before the membership has ended.
     other

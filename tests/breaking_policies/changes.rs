@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{ALICE, BOB, ROWS, SCHEMA, ids, selected, selected_as, subscribed, subscribed_as};
-use crate::support::{Database, Server, eventually};
+use crate::support::{Database, Server, eventually, version};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn members_policies_follow_the_roles_of_their_readers() {
@@ -137,7 +137,12 @@ async fn nothing_that_happens_to_members_goes_unnoticed() {
             db.execute("delete from notes").await;
             let _ = ids(&mut alice, &server, &db).await;
             let _ = ids(&mut bob, &server, &db).await;
-            db.execute(&happening.replace("%s", &db.name)).await;
+            let done = db.try_execute(&happening.replace("%s", &db.name)).await;
+            if done.is_err() && version::pgoutput() {
+                // Postgres refuses what a table in a publication must not do.
+                continue;
+            }
+            done.expect(happening);
             let _ = ids(&mut alice, &server, &db).await;
             let _ = ids(&mut bob, &server, &db).await;
             db.execute(ROWS).await;

@@ -1,6 +1,7 @@
 //! Expressions of many forms, each held against Postgres.
 
 use super::agrees;
+use crate::support::version;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_exists_selects_counts() {
@@ -83,8 +84,10 @@ async fn what_is_called_without_being_named_is_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn functions_are_taken_at_their_word() {
+    // One of them calls itself until the stack is full, which should not take long.
     agrees(
-        "create function strict_true(int) returns bool language sql strict stable as 'select true';
+        "do $$ begin execute format('alter database %I set max_stack_depth = 300', current_database()); end $$;
+         create function strict_true(int) returns bool language sql strict stable as 'select true';
          create function with_default(a int, b bool default true) returns bool language sql stable as 'select b or a = 1';
          create function over(a int) returns bool language sql stable as 'select a = 1';
          create function over(a bigint) returns bool language sql stable as 'select a = 2';
@@ -198,6 +201,9 @@ async fn functions_are_taken_at_their_word() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn enums_and_numbers_are_looked_up_as_postgres_compares_them() {
+    if !version::streams_generated() {
+        return;
+    }
     agrees(
         "create type size as enum ('s', 'm', 'l');
          alter table notes add column size size generated always as

@@ -5,7 +5,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::{ALICE, shorts, told};
-use crate::support::{Client, Database, Server, Version, token};
+use crate::support::{Client, Database, Message, Server, Version, token, version};
 
 const TABLE: &str = "
     create table t (id int primary key, owner uuid, level int default 5, note text default 'n');
@@ -221,6 +221,16 @@ impl World {
                 assert_eq!(row.as_deref(), Some(expected), "{context}: before");
             }
             let rows: Vec<String> = rows.map(|data| data["record"].to_string()).collect();
+            // Through pgoutput, a table that is made anew comes late, and that is told.
+            let late = version::pgoutput() && case.change.contains("drop table t;") && rows.is_empty();
+            if late {
+                let resync = |m: &Message| {
+                    let text = m.payload["message"].as_str();
+                    text.is_some_and(|text| text.starts_with("resync: table"))
+                };
+                client.expect(&format!("{context}: resync"), resync).await;
+                continue;
+            }
             match seen {
                 Row(row) => assert_eq!(rows, [*row], "{context}"),
                 Nothing | Told(_) => assert_eq!(rows, [""; 0], "{context}"),
@@ -362,7 +372,10 @@ async fn rows_of_a_table_that_their_transaction_makes() {
             parts.len(),
             expected.len()
         );
-        expected.insert(expected.len() - 2, round);
+        // Through pgoutput, rows of a table that their transaction makes and publishes do not come.
+        if !version::pgoutput() {
+            expected.insert(expected.len() - 2, round);
+        }
         assert!(all == expected, "{round}: {} of {}", all.len(), expected.len());
         let broadcasts = client
             .pending()

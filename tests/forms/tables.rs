@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{ALICE, service, shorts, subscriber, told};
-use crate::support::{Client, Database, OwnCluster, Server, Version, token};
+use crate::support::{Client, Database, OwnCluster, Server, Version, token, version};
 
 fn on(schema: &str, table: &str) -> Value {
     json!([{"event": "*", "schema": schema, "table": table, "truncate": true}])
@@ -114,14 +114,18 @@ async fn generated_columns_and_other_identities() {
     let mut client = subscriber(&server, &token::user(ALICE), everything).await;
     db.execute("insert into gen values (1, 2), (2, 8); update gen set a = a + 4")
         .await;
-    assert_eq!(
-        shorts(&mut client, &db, &server).await,
-        [
+    let shown = shorts(&mut client, &db, &server).await;
+    if version::streams_generated() {
+        let expected = [
             r#"INSERT gen {"a":8,"id":2,"twice":16}"#,
             r#"UPDATE gen {"a":6,"id":1,"twice":12}"#,
-            r#"UPDATE gen {"a":12,"id":2,"twice":24}"#
-        ]
-    );
+            r#"UPDATE gen {"a":12,"id":2,"twice":24}"#,
+        ];
+        assert_eq!(shown, expected);
+    } else {
+        let failed = |kind: &str| format!(r#"{kind} gen {{}} ["Error 500: Policy evaluation failed"]"#);
+        assert_eq!(shown, ["INSERT", "INSERT", "UPDATE", "UPDATE"].map(failed));
+    }
     db.execute("insert into by_index values (1, 'a', 'n'); update by_index set name = 'b'; update by_index set id = 2; delete from by_index")
         .await;
     let told_by_index = told(&mut client, &db, &server).await;
@@ -265,8 +269,12 @@ async fn what_no_stream_carries_is_refused_with_its_reason() {
     .await;
     assert_eq!(shorts(&mut all, &db, &server).await, [r#"INSERT plain {"id":1}"#]);
     // From unlogged to logged in mid-stream.
-    db.execute("alter table quick set logged; insert into quick values (2)")
-        .await;
+    db.execute("alter table quick set logged").await;
+    if version::pgoutput() {
+        let resync = "resync: table public.quick was not followed all the time";
+        all.expect(resync, |m| m.payload["message"] == resync).await;
+    }
+    db.execute("insert into quick values (2)").await;
     assert_eq!(shorts(&mut all, &db, &server).await, [r#"INSERT quick {"id":2}"#]);
     let mut quick = subscriber(&server, &token::user(ALICE), on("public", "quick")).await;
     db.execute("insert into quick values (3)").await;

@@ -7,7 +7,7 @@ use rowcast::postgres::Connection;
 use serde_json::{Value, json};
 
 use super::random::Random;
-use crate::support::{Client, Database, Server, Version, token};
+use crate::support::{Client, Database, Server, Version, token, version};
 
 const ALICE: &str = "a0000000-0000-4000-8000-000000000001";
 const BOB: &str = "b0000000-0000-4000-8000-000000000002";
@@ -303,6 +303,10 @@ async fn compare(reader: &mut Reader, rev: usize, context: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_sent_is_what_a_select_returns() {
+    // The table has a generated column, which policies read.
+    if !version::streams_generated() {
+        return;
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seed = number("ROWCAST_SEED").unwrap_or(u64::from(now.subsec_nanos()));

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rowcast::dev::Installation;
 
+use super::cluster;
 use super::program::in_repository;
 
 /// The version that all tests were asked to run on, if any.
@@ -17,6 +18,20 @@ pub fn chosen() -> Option<Installation> {
         .parse()
         .expect("ROWCAST_TEST_POSTGRES is a major version, such as 17");
     Some(installation(major))
+}
+
+/// Whether the servers of tests read through pgoutput, unless a test says otherwise. What is different then is listed in
+/// docs/DELIVERY.md.
+pub fn pgoutput() -> bool {
+    match std::env::var("ROWCAST_REPLICATION_PLUGIN") {
+        Ok(plugin) if plugin != "auto" => plugin == "pgoutput",
+        _ => !cluster::shared().installation().wal2json,
+    }
+}
+
+/// Whether stored generated columns come down the stream.
+pub fn streams_generated() -> bool {
+    !pgoutput() || cluster::shared().installation().major >= 18
 }
 
 /// The Postgres of this major version. Fails, with what to do, where there is none.

@@ -2,7 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use rowcast::postgres::ConnectSettings;
+use rowcast::config::Config;
+use rowcast::server::connect_settings;
 use serde_json::{Value, json};
 
 use super::{on, service, shorts, subscriber};
@@ -32,8 +33,8 @@ pub(super) async fn a_development_server_needs_no_wal2json(major: u32) {
     let announced = std::fs::read_to_string(folder.path().join("dev.json")).expect("dev.json");
     let running: Value = serde_json::from_str(&announced).expect("JSON");
     let text = |key: &str| running[key].as_str().expect("a text").to_owned();
-    let settings = ConnectSettings::from_url(&text("database_url")).expect("a URL that we understand");
-    let db = Database::open("dev".to_owned(), settings).await;
+    let config = Config::from_pairs(&[("database.url", &*text("database_url"))]).expect("a URL");
+    let db = Database::open("dev".to_owned(), connect_settings(&config)).await;
     db.execute(
         "create table notes (id int primary key); alter publication supabase_realtime add table notes",
     )

@@ -187,3 +187,46 @@ pub enum StreamState {
     /// timeline): changes may have been missed. The text says why.
     Reset(String),
 }
+
+/// The state of the stream, for those who look now and then: a reset that is over is not lost on them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamStatus {
+    /// What holds now.
+    pub state: StreamState,
+    /// How often it was [`StreamState::Reset`] so far.
+    pub resets: u64,
+    /// Why, the last time.
+    pub last_reset: Option<Arc<str>>,
+}
+
+impl StreamStatus {
+    /// Changes flow.
+    pub fn flows(&self) -> bool {
+        matches!(self.state, StreamState::Live | StreamState::Reset(_))
+    }
+
+    /// Takes over another state; whether that is news. Streaming goes on right after a reset, and both mean that changes flow.
+    pub fn becomes(&mut self, state: StreamState) -> bool {
+        if let StreamState::Reset(why) = &state {
+            self.resets += 1;
+            self.last_reset = Some(why.as_str().into());
+        } else if self.state == state || (state == StreamState::Live && self.flows()) {
+            return false;
+        }
+        self.state = state;
+        true
+    }
+}
+
+impl From<StreamState> for StreamStatus {
+    /// Without a reset before.
+    fn from(state: StreamState) -> Self {
+        let mut status = Self {
+            state: StreamState::Starting,
+            resets: 0,
+            last_reset: None,
+        };
+        status.becomes(state);
+        status
+    }
+}

@@ -36,7 +36,7 @@ use super::shadow::{Dispute, Sampling};
 use super::shaper::Pacer;
 use super::{Settings, SubscribeError, Subscriber};
 use crate::auth::Claims;
-use crate::change::{Event, HandedOver, Lsn, Since, StreamState, TableName, Transaction};
+use crate::change::{Event, HandedOver, Lsn, Since, StreamState, StreamStatus, TableName, Transaction};
 use crate::history::History;
 use crate::hub::{Frame, HeldFrame};
 use crate::messages::Writers;
@@ -111,7 +111,7 @@ pub(super) struct Parts {
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
     pub(super) tables: watch::Sender<TableSet>,
     pub(super) handed_over: watch::Sender<HandedOver>,
-    pub(super) stream: watch::Sender<StreamState>,
+    pub(super) stream: watch::Sender<StreamStatus>,
     pub(super) wal_budget: watch::Receiver<u64>,
     /// Broadcasts that were committed up to here may have been said before this server was.
     pub(super) said: Lsn,
@@ -317,7 +317,7 @@ impl Pump {
         let why = "the database has not answered for some seconds; changes wait until it does";
         tracing::warn!("{why}");
         // The end of the connection and the return of the stream are among the events, behind this batch.
-        stream.send_replace(StreamState::Interrupted(why.to_owned()));
+        stream.send_if_modified(|status| status.becomes(StreamState::Interrupted(why.to_owned())));
         let_go.notify_one();
         work.await;
     }

@@ -14,7 +14,7 @@ use super::shadow::Sampling;
 use super::shaper::Pacer;
 use super::snapshot::{self, Snapshots};
 use super::{Feed, Settings};
-use crate::change::{Event, HandedOver, StreamState, TableName};
+use crate::change::{Event, HandedOver, StreamStatus, TableName};
 use crate::policy::Engine;
 use crate::postgres::Pool;
 use crate::postgres::catalog::FilePolicy;
@@ -31,7 +31,7 @@ pub struct Outlets {
     /// Connections for snapshots, as many as are read at once.
     pub snapshots: Pool,
     /// Shows the state of the stream.
-    pub stream: watch::Sender<StreamState>,
+    pub stream: watch::Sender<StreamStatus>,
     /// Bytes of WAL that the replay window may hold back.
     pub wal_budget: watch::Receiver<u64>,
 }

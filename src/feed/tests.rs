@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::{Feed, Outlets, Settings, SnapshotSettings, UnjudgedDeletes};
-use crate::change::StreamState;
+use crate::change::{StreamState, StreamStatus};
 use crate::hub::{Bounds, Drained, Frame, Outbox};
 use crate::policy::{Engine, Judge};
 use crate::postgres::testing::Cluster;
@@ -93,7 +93,7 @@ impl Rig {
                 bytes: 1 << 20,
             },
         };
-        let (stream, mut states) = watch::channel(StreamState::Starting);
+        let (stream, mut states) = watch::channel(StreamState::Starting.into());
         let started = Feed::start(
             settings,
             Vec::new(),
@@ -139,7 +139,7 @@ impl Rig {
                 shutdown.clone(),
             ),
         );
-        let live = states.wait_for(|state| *state == StreamState::Live);
+        let live = states.wait_for(StreamStatus::flows);
         tokio::time::timeout(PATIENCE, live)
             .await
             .expect("a live stream")

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::health::Warnings;
 use self::heartbeat::Pulse;
-use crate::change::StreamState;
+use crate::change::StreamStatus;
 use crate::postgres::{ErrorKind, Pool, SqlError};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
@@ -61,7 +61,7 @@ const LOOK: &str = "
 pub async fn watch(
     settings: WatchSettings,
     pool: Pool,
-    stream: watch::Receiver<StreamState>,
+    stream: watch::Receiver<StreamStatus>,
     watched: Watched,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
@@ -84,7 +84,7 @@ pub async fn watch(
 struct Watcher {
     settings: WatchSettings,
     pool: Pool,
-    stream: watch::Receiver<StreamState>,
+    stream: watch::Receiver<StreamStatus>,
     watched: Watched,
     metrics: Arc<Metrics>,
     warnings: Warnings,
@@ -165,7 +165,7 @@ impl Watcher {
     }
 
     async fn beat(&mut self, health: &SlotHealth) {
-        let streams = matches!(*self.stream.borrow(), StreamState::Live | StreamState::Reset(_));
+        let streams = self.stream.borrow().flows();
         let moves = streams && !health.in_recovery && health.status.is_there();
         if !self.pulse.is_due(
             moves.then_some((health.confirmed, health.unconfirmed)),

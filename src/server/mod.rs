@@ -92,7 +92,7 @@ async fn serve(
     let policies = directory.as_ref().map(PolicySet::read).transpose();
     let policies = policies.map_err(ServeError::PolicyFiles)?.unwrap_or_default();
     let tls = start_tls(&config, &reload, &metrics, shutdown)?;
-    let (stream, states) = watch::channel(StreamState::Starting);
+    let (stream, states) = watch::channel(StreamState::Starting.into());
     let (arrived, feed) = watch::channel(None);
     let (health, slot) = watch::channel(None);
     let (budget, wal_budget) = watch::channel(settings::wal_budget(&config));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::change::StreamState;
+use crate::change::StreamStatus;
 use crate::postgres::Pool;
 use crate::session::{Place, Places};
 use crate::shutdown::Shutdown;
@@ -43,7 +43,7 @@ impl Keeper {
         pool: Pool,
         places: Arc<Places>,
         window: Duration,
-        mut stream: watch::Receiver<StreamState>,
+        mut stream: watch::Receiver<StreamStatus>,
         shutdown: &Shutdown,
     ) -> Self {
         let (requests, incoming) = mpsc::channel(WAITING);
@@ -57,7 +57,7 @@ impl Keeper {
         let (reading, stopping) = (keeper.clone(), shutdown.clone());
         shutdown.spawn("places", async move {
             let noting = async {
-                if stream.wait_for(|state| *state == StreamState::Live).await.is_ok() {
+                if stream.wait_for(StreamStatus::flows).await.is_ok() {
                     reading.live.get_or_init(Instant::now);
                 }
             };

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 use crate::auth::Claims;
-use crate::change::{Cursor, StreamState};
+use crate::change::{Cursor, StreamStatus};
 use crate::feed::{self, Feed, SubscribeError, SubscribeRequest, Subscribed, SubscriberId};
 use crate::hub::Frame;
 use crate::policy::listing::Listing;
@@ -16,12 +16,12 @@ use crate::transport::{Pending, RowFeed};
 /// A feed that may be still to come.
 pub(super) struct Rows {
     feed: watch::Receiver<Option<Feed>>,
-    stream: watch::Receiver<StreamState>,
+    stream: watch::Receiver<StreamStatus>,
     next_id: AtomicU64,
 }
 
 impl Rows {
-    pub(super) fn new(feed: watch::Receiver<Option<Feed>>, stream: watch::Receiver<StreamState>) -> Self {
+    pub(super) fn new(feed: watch::Receiver<Option<Feed>>, stream: watch::Receiver<StreamStatus>) -> Self {
         Self {
             feed,
             stream,
@@ -71,7 +71,7 @@ impl RowFeed for Rows {
         Box::pin(async move { feed.ok_or_else(waiting)?.policies().await })
     }
 
-    fn stream(&self) -> watch::Receiver<StreamState> {
+    fn stream(&self) -> watch::Receiver<StreamStatus> {
         self.stream.clone()
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::policies::{Follower, PolicySet, Reload};
 use super::{ServeError, settings};
-use crate::change::StreamState;
+use crate::change::{StreamState, StreamStatus};
 use crate::config::Config;
 use crate::feed::{CatalogError, Feed, Outlets, StreamEnds};
 use crate::messages::partitions;
@@ -28,7 +28,7 @@ pub(super) struct Startup {
     pub(super) snapshot_pool: Pool,
     pub(super) policies: PolicySet,
     pub(super) rooms: Rooms,
-    pub(super) stream: watch::Sender<StreamState>,
+    pub(super) stream: watch::Sender<StreamStatus>,
     /// How much WAL the replay window may hold back.
     pub(super) wal_budget: watch::Receiver<u64>,
     pub(super) metrics: Arc<Metrics>,
@@ -89,11 +89,8 @@ impl Startup {
         loop {
             match Box::pin(self.attempt()).await {
                 Ok((feed, ends)) => {
-                    self.stream.send_if_modified(|state| {
-                        let waited = *state != StreamState::Starting;
-                        *state = StreamState::Starting;
-                        waited
-                    });
+                    self.stream
+                        .send_if_modified(|status| status.becomes(StreamState::Starting));
                     self.follow(ends);
                     self.keep_partitions();
                     return Ok(feed);
@@ -109,14 +106,10 @@ impl Startup {
 
     /// Says it once, not at every attempt.
     fn tell(&self, reason: String) {
-        let state = StreamState::Interrupted(reason);
-        if *self.stream.borrow() == state {
-            return;
-        }
-        if let StreamState::Interrupted(reason) = &state {
+        let state = StreamState::Interrupted(reason.clone());
+        if self.stream.send_if_modified(|status| status.becomes(state)) {
             tracing::warn!(reason, "waiting for the database");
         }
-        self.stream.send_replace(state);
     }
 
     async fn attempt(&self) -> Result<(Feed, StreamEnds), NotYet> {

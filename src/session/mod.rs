@@ -184,6 +184,8 @@ pub struct Session {
     empty_since: Option<Instant>,
     restarting: bool,
     stream_interrupted: bool,
+    /// Resets of the stream that have been told, or were before.
+    stream_resets: u64,
     /// Who it is and where it was, if it has a session id. Boxed: few have.
     returning: Option<Box<Returning>>,
 }
@@ -215,6 +217,7 @@ impl Session {
             empty_since: None,
             restarting: false,
             stream_interrupted: false,
+            stream_resets: 0,
             returning: None,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::channel::{Channel, RowState, Rows, Stage};
 use super::{Effect, Now, Session};
-use crate::change::{Since, StreamState};
+use crate::change::{Since, StreamState, StreamStatus};
 use crate::feed::{
     Sending, SnapshotStep, SubscribeError, SubscribeRequest, Subscribed, Subscriber, SubscriberId,
 };
@@ -221,27 +221,39 @@ impl Session {
 
     /// The replication stream's state, at the start and at every change. Only channels that have been told they are
     /// subscribed hear of it: clients take any `system` message with status `ok` for that one.
-    pub fn stream(&mut self, state: &StreamState) {
-        if matches!(state, StreamState::Live | StreamState::Reset(_)) {
+    pub fn stream(&mut self, status: &StreamStatus) {
+        if status.flows() {
             for topic in self.joined_topics() {
                 self.tell_ready(&topic);
             }
         }
-        let notice = match state {
-            StreamState::Starting => return,
-            StreamState::Interrupted(_) if self.stream_interrupted => return,
-            StreamState::Interrupted(_) => Notice::StreamInterrupted,
-            StreamState::Live if !self.stream_interrupted => return,
-            StreamState::Live => Notice::StreamLive,
-            StreamState::Reset(reason) => Notice::StreamReset(reason.clone()),
-        };
-        self.stream_interrupted = matches!(state, StreamState::Interrupted(_));
+        if status.resets != self.stream_resets {
+            self.stream_resets = status.resets;
+            self.stream_interrupted = false;
+            let why = status.last_reset.as_deref().unwrap_or_default();
+            self.tell_live(&Notice::StreamReset(why.to_owned()));
+        }
+        match status.state {
+            StreamState::Interrupted(_) if !self.stream_interrupted => {
+                self.stream_interrupted = true;
+                self.tell_live(&Notice::StreamInterrupted);
+            }
+            StreamState::Live if self.stream_interrupted => {
+                self.stream_interrupted = false;
+                self.tell_live(&Notice::StreamLive);
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells every channel whose rows are live.
+    fn tell_live(&self, notice: &Notice) {
         let live = |rows: &Rows| matches!(rows.state, RowState::Live | RowState::Replacing { .. });
         for (topic, channel) in &self.channels {
             if channel.rows.as_ref().is_some_and(live) {
                 let _ = self
                     .outbox
-                    .push(notice_frame(self.version, topic, channel, &notice));
+                    .push(notice_frame(self.version, topic, channel, notice));
             }
         }
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{Server, credentials};
-use crate::change::StreamState;
+use crate::change::{StreamState, StreamStatus};
 use crate::replication::SlotHealth;
 use crate::shutdown::Shutdown;
 
@@ -20,7 +20,7 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 
 /// What is known about the replication stream.
 pub(super) struct Health {
-    stream: watch::Receiver<StreamState>,
+    stream: watch::Receiver<StreamStatus>,
     slot: watch::Receiver<Option<SlotHealth>>,
     /// It has been live: clients can be served, and an interruption is waited out.
     came_up: Arc<AtomicBool>,
@@ -29,16 +29,15 @@ pub(super) struct Health {
 impl Health {
     /// Follows the stream until it has been live once.
     pub(super) fn watch(
-        stream: watch::Receiver<StreamState>,
+        stream: watch::Receiver<StreamStatus>,
         slot: watch::Receiver<Option<SlotHealth>>,
         shutdown: &Shutdown,
     ) -> Self {
         let came_up = Arc::new(AtomicBool::new(false));
         let (mut following, up, stopping) = (stream.clone(), Arc::clone(&came_up), shutdown.clone());
         shutdown.spawn("health", async move {
-            let live = |state: &StreamState| matches!(state, StreamState::Live | StreamState::Reset(_));
             tokio::select! {
-                state = following.wait_for(live) => up.store(state.is_ok(), Ordering::Release),
+                state = following.wait_for(StreamStatus::flows) => up.store(state.is_ok(), Ordering::Release),
                 () = stopping.cancelled() => {}
             }
         });
@@ -51,7 +50,7 @@ impl Health {
 
     /// Why changes are not flowing, if they are not.
     pub(super) fn not_streaming(&self) -> Option<String> {
-        match &*self.stream.borrow() {
+        match &self.stream.borrow().state {
             StreamState::Live | StreamState::Reset(_) => None,
             StreamState::Starting => Some("the replication stream has not started yet".to_owned()),
             StreamState::Interrupted(reason) => Some(format!("row changes do not flow: {reason}")),

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{Pending, Server};
 use crate::auth::{Claims, TokenError};
-use crate::change::StreamState;
+use crate::change::StreamStatus;
 use crate::feed::{AuthorityError, SubscribeError, Subscribed, SubscriberId};
 use crate::hub::Outbox;
 use crate::messages::{MessagesError, Stored};
@@ -41,7 +41,7 @@ pub(super) struct Driver {
     pub(super) under_way: FuturesUnordered<Pending<Option<Outcome>>>,
     /// Ends what is under way for a subscription, or for the rights of a channel, that is no longer wanted.
     aborts: HashMap<SubscriberId, AbortHandle>,
-    pub(super) stream: watch::Receiver<StreamState>,
+    pub(super) stream: watch::Receiver<StreamStatus>,
 }
 
 /// An effect has come to its end.
@@ -136,8 +136,8 @@ impl Driver {
 
     /// The state of the stream has changed.
     pub(super) fn stream_changed(&mut self) {
-        let state = self.stream.borrow_and_update();
-        self.session.stream(&state);
+        let status = self.stream.borrow_and_update();
+        self.session.stream(&status);
     }
 
     /// Does what has come due.

@@ -36,7 +36,7 @@ use axum::Router;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::change::StreamState;
+use crate::change::StreamStatus;
 use crate::hub::Outboxes;
 use crate::rate::{SharedRate, Traffic};
 use crate::replication::SlotHealth;
@@ -160,8 +160,8 @@ pub fn router(services: Services) -> Router {
     }))
 }
 
-fn streaming(stream: watch::Receiver<StreamState>) -> Box<dyn Fn() -> bool + Send + Sync> {
-    Box::new(move || matches!(*stream.borrow(), StreamState::Live | StreamState::Reset(_)))
+fn streaming(stream: watch::Receiver<StreamStatus>) -> Box<dyn Fn() -> bool + Send + Sync> {
+    Box::new(move || stream.borrow().flows())
 }
 
 /// A UUID of version 1 each, from a node of this server's own.

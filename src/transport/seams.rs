@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::auth::{Claims, TokenError, Verifier};
-use crate::change::{Cursor, StreamState};
+use crate::change::{Cursor, StreamStatus};
 use crate::feed::{AuthorityError, Rows, Seeker, SubscribeError, SubscribeRequest, Subscribed, SubscriberId};
 use crate::hub::Frame;
 use crate::messages::{MessagesError, Persist, Stored};
@@ -54,7 +54,7 @@ pub trait RowFeed: Send + Sync + 'static {
     /// See [`Feed::policies`](crate::feed::Feed::policies).
     fn policies(&self) -> Pending<Result<Listing, SubscribeError>>;
     /// The state of the replication stream, and its changes.
-    fn stream(&self) -> watch::Receiver<StreamState>;
+    fn stream(&self) -> watch::Receiver<StreamStatus>;
 }
 
 /// Knows where clients were when they were with another server.

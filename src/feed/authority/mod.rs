@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::auth::Claims;
-use crate::change::StreamState;
+use crate::change::StreamStatus;
 use crate::policy::{Clock, Engine, Rights};
 use crate::shutdown::Shutdown;
 use crate::subscription::SubscriberId;
@@ -103,7 +103,7 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
     /// Those that the pump writes.
     pub(super) marks: Marks,
-    pub(super) stream: watch::Receiver<StreamState>,
+    pub(super) stream: watch::Receiver<StreamStatus>,
     /// See [`super::Settings::channel_recheck`].
     pub(super) recheck: Duration,
     pub(super) metrics: Arc<Metrics>,
@@ -116,7 +116,7 @@ pub(super) struct Authority {
     room: Arc<Semaphore>,
     lines: Lines,
     keeper: Arc<Keeper>,
-    stream: watch::Receiver<StreamState>,
+    stream: watch::Receiver<StreamStatus>,
     turns: Arc<AtomicU64>,
 }
 
@@ -210,11 +210,9 @@ impl Authority {
 
     /// Why there was none in time: all connections are busy, or the database is away, which the stream has noticed.
     fn no_answer(&self) -> AuthorityError {
-        match &*self.stream.borrow() {
-            StreamState::Live | StreamState::Reset(_) => AuthorityError::Busy,
-            StreamState::Starting | StreamState::Interrupted(_) => {
-                AuthorityError::Unavailable("no answer".to_owned())
-            }
+        match self.stream.borrow().flows() {
+            true => AuthorityError::Busy,
+            false => AuthorityError::Unavailable("no answer".to_owned()),
         }
     }
 }

@@ -19,7 +19,7 @@ use super::lines::Lines;
 use super::members::{Members, Seats};
 use super::round::{self, Round};
 use super::{Order, Parts};
-use crate::change::StreamState;
+use crate::change::StreamStatus;
 use crate::feed::keeper::Snapshot;
 use crate::policy::{RelationReader, Relations};
 use questions::{Forgotten, Pending};
@@ -109,8 +109,8 @@ impl Task {
                 () = marks.written() => self.mark(),
                 Ok(()) = changes.changed() => self.adopt(),
                 Ok(()) = stream.changed() => {
-                    let state = stream.borrow_and_update().clone();
-                    self.stream_changed(&state);
+                    let status = stream.borrow_and_update().clone();
+                    self.stream_changed(&status);
                 }
                 Some(round) = self.rounds.next() => self.answered(round),
                 () = tick(&mut recheck) => self.recheck(),
@@ -193,8 +193,8 @@ impl Task {
     }
 
     /// While the stream is away nothing is marked; what changed meanwhile comes once it is back, but that may take.
-    fn stream_changed(&mut self, state: &StreamState) {
-        let flows = matches!(state, StreamState::Live | StreamState::Reset(_));
+    fn stream_changed(&mut self, status: &StreamStatus) {
+        let flows = status.flows();
         if flows && !std::mem::replace(&mut self.flowing, flows) {
             self.relations.invalidate_all(None);
             self.outdate_all();

@@ -40,7 +40,7 @@ struct Rig {
     feed: Feed,
     db: Connection,
     metrics: Arc<Metrics>,
-    stream: watch::Receiver<StreamState>,
+    stream: watch::Receiver<StreamStatus>,
     shutdown: Shutdown,
 }
 
@@ -129,7 +129,7 @@ impl Rig {
         let shutdown = Shutdown::new();
         let judge = Judge::new(pool(4), judging, Arc::clone(&metrics));
         let engine = Engine::new(judge, Arc::clone(&metrics));
-        let states = watch::Sender::new(StreamState::Starting);
+        let states = watch::Sender::new(crate::change::StreamState::Starting.into());
         let stream = states.subscribe();
         let started = Feed::start(
             settings,
@@ -185,8 +185,7 @@ impl Rig {
         };
         if with.streams {
             rig.shutdown.spawn("replication", following);
-            let live = |state: &StreamState| *state == StreamState::Live;
-            rig.stream.wait_for(live).await.expect("a stream");
+            rig.stream.wait_for(StreamStatus::flows).await.expect("a stream");
         }
         rig
     }

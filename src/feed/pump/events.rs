@@ -137,15 +137,9 @@ impl Pump {
             // The stream has logged why.
             StreamState::Interrupted(_) | StreamState::Starting => {}
         }
-        // A watch keeps only the last state, and streaming goes on right after a reset: who has not looked yet would
-        // never learn of it. Both mean that changes flow, so the reset stays.
-        self.parts.stream.send_if_modified(|published| {
-            let stays = *state == StreamState::Live && matches!(published, StreamState::Reset(_));
-            if !stays {
-                *published = state.clone();
-            }
-            !stays
-        });
+        self.parts
+            .stream
+            .send_if_modified(|status| status.becomes(state.clone()));
     }
 
     /// The catalog changed at this very place in the stream: what follows is judged by what is true from here on. Not

@@ -88,7 +88,7 @@ async fn pump() -> (Pump, Connection) {
         handed_over: watch::Sender::default(),
         wal_budget: watch::channel(u64::MAX).1,
         said: Lsn(0),
-        stream: watch::Sender::new(StreamState::Starting),
+        stream: watch::Sender::new(StreamState::Starting.into()),
         signals: Signals::default(),
         marks: Marks::default(),
         pacer,

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::cluster::Cluster;
 use super::follower::{Follower, settings};
-use crate::change::{Event, StreamState};
+use crate::change::{Event, StreamState, StreamStatus};
 use crate::postgres::{ConnectSettings, Pool, PoolOptions, Session};
 use crate::replication::watcher::HEARTBEAT;
 use crate::replication::{SlotHealth, WalStatus, WatchSettings, Watched, watch};
@@ -82,14 +82,14 @@ struct Watching {
     budget: watch::Receiver<u64>,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
-    _stream: watch::Sender<StreamState>,
+    _stream: watch::Sender<StreamStatus>,
 }
 
 impl Watching {
     fn start(connect: ConnectSettings, heartbeat: Duration) -> Self {
         let (health, seen) = watch::channel(None);
         let (wal_budget, budget) = watch::channel(0);
-        let (stream, states) = watch::channel(StreamState::Live);
+        let (stream, states) = watch::channel(StreamState::Live.into());
         let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
         let settings = WatchSettings {
             slot: "rowcast".to_owned(),

@@ -430,7 +430,7 @@ fn readiness_is_told_when_the_stream_flows_and_given_up_after_a_minute() {
     client.frames();
     assert!(client.session.follows_stream());
     client.streaming.store(true, Ordering::Relaxed);
-    client.session.stream(&crate::change::StreamState::Live);
+    client.session.stream(&crate::change::StreamState::Live.into());
     assert_eq!(client.frames(), [ready]);
 
     let mut client = Client::new();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::change::StreamState;
+use crate::change::{StreamState, StreamStatus};
 use crate::feed::{AuthorityError, SubscribeError};
 use crate::messages::MessagesError;
 
@@ -115,14 +115,15 @@ impl World {
             }
             Step::Pass { millis } => client.pass(Duration::from_millis(millis)),
             Step::Stream { state } => {
-                client.session.stream(
-                    &[
+                client.session.stream(&StreamStatus::from(
+                    [
                         StreamState::Starting,
                         StreamState::Live,
                         StreamState::Interrupted("x".to_owned()),
                         StreamState::Reset("y".to_owned()),
-                    ][state],
-                );
+                    ][state]
+                        .clone(),
+                ));
                 Vec::new()
             }
         };

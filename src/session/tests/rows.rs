@@ -1,5 +1,5 @@
 use super::*;
-use crate::change::StreamState;
+use crate::change::{StreamState, StreamStatus};
 use crate::feed::SubscribeError;
 
 const TOPIC: &str = "realtime:a";
@@ -207,7 +207,7 @@ fn the_stream_is_told_to_those_who_are_subscribed_and_once() {
     client.admit("realtime:c", "3", json!({}));
     client.frames();
     let tell = |client: &mut Client, state: StreamState| {
-        client.session.stream(&state);
+        client.session.stream(&state.into());
         let frames = client.frames();
         assert!(
             frames.len() <= 1 && frames.iter().all(|frame| frame[2] == TOPIC),
@@ -238,5 +238,47 @@ fn the_stream_is_told_to_those_who_are_subscribed_and_once() {
     assert!(
         reset.contains("may have been missed") && reset.contains("the slot was lost"),
         "{reset}"
+    );
+}
+
+#[test]
+fn a_reset_that_is_over_when_it_is_looked_for_is_told_and_once() {
+    let mut status = StreamStatus::from(StreamState::Reset("before it came".to_owned()));
+    let mut client = Client::new();
+    client.session.stream(&status);
+    client.live(TOPIC, "1");
+    let tell = |client: &mut Client, status: &StreamStatus| {
+        client.session.stream(status);
+        let frames = client.frames().into_iter();
+        frames
+            .map(|frame| frame[4]["message"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    status.becomes(StreamState::Live);
+    assert!(tell(&mut client, &status).is_empty());
+    // It does not look between these.
+    for state in [
+        StreamState::Interrupted("cut".to_owned()),
+        StreamState::Reset("the slot was lost".to_owned()),
+        StreamState::Live,
+        StreamState::Interrupted("cut again".to_owned()),
+    ] {
+        status.becomes(state);
+    }
+    let told = tell(&mut client, &status);
+    assert!(
+        told.len() == 2 && told[0].contains("the slot was lost") && told[1].contains("delayed"),
+        "{told:?}"
+    );
+    assert!(tell(&mut client, &status).is_empty());
+    status.becomes(StreamState::Live);
+    assert_eq!(tell(&mut client, &status).len(), 1);
+    status.becomes(StreamState::Reset("the slot was lost".to_owned()));
+    assert_eq!(tell(&mut client, &status).len(), 1);
+    status.becomes(StreamState::Reset("the slot was lost".to_owned()));
+    assert_eq!(
+        tell(&mut client, &status).len(),
+        1,
+        "the same reason, and yet another time"
     );
 }

@@ -90,7 +90,7 @@ async fn a_plain_request_to_the_socket_path_is_a_bad_request() {
 #[tokio::test]
 async fn health_follows_the_stream_and_says_why() {
     let server = Server::start().await;
-    server.stream.send(StreamState::Live).unwrap();
+    server.stream.send(StreamState::Live.into()).unwrap();
     assert_eq!(server.get("/healthcheck").await, (200, "ok".to_owned()));
     assert_eq!(
         server.get("/readyz").await,
@@ -98,7 +98,7 @@ async fn health_follows_the_stream_and_says_why() {
     );
     server
         .stream
-        .send(StreamState::Interrupted("slot in use".to_owned()))
+        .send(StreamState::Interrupted("slot in use".to_owned()).into())
         .unwrap();
     assert_eq!(
         server.get("/healthcheck").await.0,
@@ -114,18 +114,18 @@ async fn health_follows_the_stream_and_says_why() {
 
 #[tokio::test]
 async fn before_the_stream_came_up_the_server_is_not_healthy() {
-    let (stream, states) = watch::channel(StreamState::Starting);
+    let (stream, states) = watch::channel(StreamState::Starting.into());
     let health = super::super::admin::Health::watch(states, watch::channel(None).1, &Shutdown::new());
     assert!(!health.has_come_up());
     stream
-        .send(StreamState::Interrupted("wal_level is replica".to_owned()))
+        .send(StreamState::Interrupted("wal_level is replica".to_owned()).into())
         .unwrap();
     assert!(!health.has_come_up());
     assert!(health.not_streaming().unwrap().contains("wal_level"));
-    stream.send(StreamState::Live).unwrap();
+    stream.send(StreamState::Live.into()).unwrap();
     until("it has been noticed", || health.has_come_up()).await;
     stream
-        .send(StreamState::Interrupted("restart".to_owned()))
+        .send(StreamState::Interrupted("restart".to_owned()).into())
         .unwrap();
     assert!(health.has_come_up() && health.not_streaming().is_some());
 }
@@ -208,7 +208,7 @@ async fn the_health_of_a_tenant_is_told_to_whoever_has_a_token() {
     let _client = server.client().await;
     server
         .stream
-        .send(StreamState::Interrupted("gone".to_owned()))
+        .send(StreamState::Interrupted("gone".to_owned()).into())
         .unwrap();
     let now = health().await;
     assert_eq!(

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::auth::{Claims, TokenError};
-use crate::change::{Cursor, StreamState};
+use crate::change::{Cursor, StreamState, StreamStatus};
 use crate::feed::{AuthorityError, Rows, Seeker, SubscribeError, SubscribeRequest, Subscribed, SubscriberId};
 use crate::hub::Frame;
 use crate::messages::{MessagesError, Persist, Stored};
@@ -55,7 +55,7 @@ impl TokenVerifier for FakeTokens {
 /// Goes live at once, and tells the test of each request and of each subscription that is given back.
 struct FakeFeed {
     ids: AtomicU64,
-    stream: watch::Receiver<StreamState>,
+    stream: watch::Receiver<StreamStatus>,
     requests: mpsc::UnboundedSender<SubscribeRequest>,
     given_back: mpsc::UnboundedSender<SubscriberId>,
     position: Arc<std::sync::Mutex<Option<Cursor>>>,
@@ -123,7 +123,7 @@ impl RowFeed for FakeFeed {
         *self.position.lock().unwrap()
     }
 
-    fn stream(&self) -> watch::Receiver<StreamState> {
+    fn stream(&self) -> watch::Receiver<StreamStatus> {
         self.stream.clone()
     }
 }
@@ -181,7 +181,7 @@ struct Server {
     rooms: Rooms,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
-    stream: watch::Sender<StreamState>,
+    stream: watch::Sender<StreamStatus>,
     position: Arc<std::sync::Mutex<Option<Cursor>>>,
     requests: Mutex<mpsc::UnboundedReceiver<SubscribeRequest>>,
     given_back: Mutex<mpsc::UnboundedReceiver<SubscriberId>>,
@@ -197,7 +197,7 @@ impl Server {
     }
 
     async fn with(settings: Settings) -> Self {
-        let (stream, states) = watch::channel(StreamState::Live);
+        let (stream, states) = watch::channel(StreamState::Live.into());
         let (requests, requested) = mpsc::unbounded_channel();
         let (given_back, back) = mpsc::unbounded_channel();
         let (metrics, shutdown) = (Metrics::new(), Shutdown::new());

@@ -183,7 +183,7 @@ async fn the_state_of_the_stream_reaches_subscribed_channels() {
     client.receive().await;
     server
         .stream
-        .send(StreamState::Interrupted("gone".to_owned()))
+        .send(StreamState::Interrupted("gone".to_owned()).into())
         .unwrap();
     assert!(
         client.receive().await[4]["message"]
@@ -191,7 +191,7 @@ async fn the_state_of_the_stream_reaches_subscribed_channels() {
             .unwrap()
             .contains("delayed")
     );
-    server.stream.send(StreamState::Live).unwrap();
+    server.stream.send(StreamState::Live.into()).unwrap();
     assert!(
         client.receive().await[4]["message"]
             .as_str()

@@ -110,6 +110,21 @@ async fn what_comes_again_is_not_delivered_twice() {
 }
 
 #[tokio::test]
+async fn a_reset_is_not_hidden_by_what_follows_it() {
+    let (mut pump, _lane, _db) = live().await;
+    let looked = pump.parts.stream.subscribe();
+    let states = [
+        StreamState::Reset("the slot was lost".to_owned()),
+        StreamState::Live,
+        StreamState::Interrupted("cut".to_owned()),
+    ];
+    batch(&mut pump, states.map(Event::Stream).into()).await;
+    let status = looked.borrow();
+    assert_eq!((status.resets, status.flows()), (1, false));
+    assert_eq!(status.last_reset.as_deref(), Some("the slot was lost"));
+}
+
+#[tokio::test]
 async fn a_large_transaction_is_delivered_as_it_comes() {
     let (mut pump, lane, db) = live().await;
     let id = members(&mut pump, &db).await;

@@ -222,7 +222,18 @@ impl Room {
         if members.past.is_kept() {
             self.look_after(&mut members);
         }
-        let encode = |version| broadcast.content.encode(version, &self.name.topic);
+        // Another run of the server may have said it to the same clients.
+        let again =
+            (matches!(origin, Origin::Stream { again: true, .. }) && !members.seats.is_empty()).then(|| {
+                let place = Since {
+                    instance: members.past.instance(),
+                    number,
+                    stream: None,
+                };
+                broadcast.content.with_cursor(&place.to_string())
+            });
+        let content = again.as_ref().unwrap_or(&broadcast.content);
+        let encode = |version| content.encode(version, &self.name.topic);
         let mut frames = Frames::new(|version| encode(version).map(Frame::from));
         let (mut sent, mut kept, mut dropped) = (0, 0, 0);
         for (at, seat) in &mut members.seats {

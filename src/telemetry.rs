@@ -149,6 +149,10 @@ metrics! {
     partition_failures: Counter = "rowcast_messages_partition_failures_total", Counter::default();
     /// Answers of clients with a session id to the question how far they have come.
     places_acknowledged: Counter = "rowcast_places_acknowledged_total", Counter::default();
+    /// Places of clients with a session id that were written to the database.
+    places_saved: Counter = "rowcast_places_saved_total", Counter::default();
+    /// Times some of them could not be.
+    places_save_failures: Counter = "rowcast_places_save_failures_total", Counter::default();
     /// Memory of the broadcasts that rooms keep for those who come back, in bytes.
     kept_broadcast_bytes: Gauge = "rowcast_kept_broadcast_bytes", Gauge::default();
     /// Row changes in the replay window now.

@@ -109,6 +109,10 @@ settings! {
         acknowledge: Duration [Milliseconds] = "1s";
         /// Keep the places of clients in the database while the server is replaced.
         keep_places: bool = "true";
+        /// How often the places of clients that were sent something are written there, so that they outlive a crash. Each time
+        /// 1,024 of them at most, in one statement: 205 rows a second with the default, however many clients there are. 0 writes
+        /// them only when the server is asked to stop.
+        save_every: Duration [Seconds] = "5s";
     }
 
     /// Rows that are sent before changes (`snapshot: true`).

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::{At, Frame, Outbox, Overflow};
 use crate::change::Position;
@@ -18,6 +18,7 @@ pub struct Lane {
 struct Shared {
     ended: AtomicBool,
     tag: u32,
+    sent: AtomicU32,
 }
 
 impl Lane {
@@ -35,6 +36,7 @@ impl Lane {
         let shared = Shared {
             ended: AtomicBool::new(false),
             tag,
+            sent: AtomicU32::new(0),
         };
         Self {
             outbox: outbox.clone(),
@@ -75,7 +77,14 @@ impl Lane {
     fn push_placed(&self, frame: Frame, place: Option<(u32, At)>) -> Result<(), Overflow> {
         // Relaxed is enough: the outbox's lock orders it.
         let open = || !self.shared.ended.load(Ordering::Relaxed);
-        self.outbox.push_if(frame, place, open)
+        self.outbox.push_if(frame, place, open)?;
+        self.shared.sent.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// How many frames have come by it, modulo 2^32. It may lag a moment behind what is in the outbox.
+    pub fn sent(&self) -> u32 {
+        self.shared.sent.load(Ordering::Relaxed)
     }
 
     /// Where the first change is that was gathered for this channel and is not in the outbox yet: whoever has got everything

@@ -105,15 +105,16 @@ async fn serve(
     let places = Places::new(config.resume.window, config.resume.places);
     let keeper = match config.resume.keep_places {
         true => {
-            let pool = Pool::new(&connect, &settings::places_pool(&config))?;
-            let window = config.resume.window;
-            Some(Keeper::start(
-                pool,
-                Arc::clone(&places),
-                window,
-                states.clone(),
-                shutdown,
-            ))
+            let parts = places::Parts {
+                pool: Pool::new(&connect, &settings::places_pool(&config))?,
+                places: Arc::clone(&places),
+                window: config.resume.window,
+                save_every: config.resume.save_every,
+                stream: states.clone(),
+                metrics: Arc::clone(&metrics),
+                stopping: stages.stream.clone(),
+            };
+            Some(Keeper::start(parts, shutdown))
         }
         false => None,
     };

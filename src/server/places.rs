@@ -1,7 +1,9 @@
 //! The places of clients, from a server that ends to the one that comes after it, by way of the database.
 //!
-//! Written once, when a server has been asked to stop: what a client acknowledges later only makes its place older than it is, so
-//! that something comes twice, with its cursor. Read for clients that are not known, in one query for all who ask at once.
+//! Written as it goes and when a server has been asked to stop: what a client acknowledges later only makes its place older than it
+//! is, so that something comes twice, with its cursor. Read for clients that are not known, in one query for all who ask at once.
+
+mod saving;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -13,16 +15,11 @@ use crate::change::StreamStatus;
 use crate::postgres::Pool;
 use crate::session::{Place, Places};
 use crate::shutdown::Shutdown;
+use crate::telemetry::Metrics;
 use crate::transport::{Pending, PlaceKeeper};
 
 /// Clients that may wait at once; more of them wait to be queued.
 const WAITING: usize = 1024;
-
-/// Longest time for writing them.
-const SAVE: Duration = Duration::from_secs(5);
-
-/// Rows of one statement.
-const ROWS: usize = 1024;
 
 type Request = (Arc<str>, oneshot::Sender<Option<Place>>);
 
@@ -32,28 +29,54 @@ pub(super) struct Keeper {
     pool: Pool,
     places: Arc<Places>,
     window: Duration,
+    metrics: Arc<Metrics>,
     requests: mpsc::Sender<Request>,
     /// Since when rows have flowed here.
     live: Arc<OnceLock<Instant>>,
 }
 
+/// What it needs.
+pub(super) struct Parts {
+    pub(super) pool: Pool,
+    pub(super) places: Arc<Places>,
+    /// For how long they are kept.
+    pub(super) window: Duration,
+    /// Between two goes of writing some; zero for none.
+    pub(super) save_every: Duration,
+    pub(super) stream: watch::Receiver<StreamStatus>,
+    pub(super) metrics: Arc<Metrics>,
+    /// From when on nothing more is written as it goes.
+    pub(super) stopping: Shutdown,
+}
+
 impl Keeper {
-    /// Starts the task that reads.
-    pub(super) fn start(
-        pool: Pool,
-        places: Arc<Places>,
-        window: Duration,
-        mut stream: watch::Receiver<StreamStatus>,
-        shutdown: &Shutdown,
-    ) -> Self {
+    /// Starts the tasks that read and write.
+    pub(super) fn start(parts: Parts, shutdown: &Shutdown) -> Self {
         let (requests, incoming) = mpsc::channel(WAITING);
+        let Parts {
+            pool,
+            places,
+            window,
+            save_every,
+            mut stream,
+            metrics,
+            stopping: ending,
+        } = parts;
         let keeper = Self {
             pool,
             places,
             window,
+            metrics,
             requests,
             live: Arc::default(),
         };
+        if !save_every.is_zero() && !window.is_zero() {
+            keeper.places.follow();
+            let writing = keeper.clone();
+            shutdown.spawn("places written", async move {
+                writing.save_as_it_goes(save_every, ending).await;
+            });
+        }
         let (reading, stopping) = (keeper.clone(), shutdown.clone());
         shutdown.spawn("places", async move {
             let noting = async {
@@ -72,6 +95,12 @@ impl Keeper {
     /// Another server was there a window ago at most. Whoever is not known later is new.
     fn follows_another(&self) -> bool {
         self.live.get().is_none_or(|live| live.elapsed() < self.window)
+    }
+
+    /// What was written longer ago is of no use: a place may be written up to half a window before its client goes, which is kept for
+    /// one window then.
+    fn kept(&self) -> Duration {
+        self.window.saturating_mul(2)
     }
 
     async fn read(&self, mut incoming: mpsc::Receiver<Request>) {
@@ -95,7 +124,7 @@ impl Keeper {
         let rows = client
             .query(
                 "select id, place::text from rowcast.places where id = any($1) and saved > now() - make_interval(secs => $2)",
-                &[&ids, &self.window.as_secs_f64()],
+                &[&ids, &self.kept().as_secs_f64()],
             )
             .await
             .map_err(|e| e.to_string())?;
@@ -104,41 +133,6 @@ impl Keeper {
             .into_iter()
             .filter_map(|row| Some((row.get(0), place(row.get(1))?)))
             .collect())
-    }
-
-    /// Writes every place, for the next server.
-    pub(super) async fn save(&self) {
-        let all = self.places.all();
-        if all.is_empty() {
-            return;
-        }
-        let count = all.len();
-        match tokio::time::timeout(SAVE, self.write(all)).await {
-            Ok(Ok(())) => tracing::info!(count, "places of clients are kept for the next server"),
-            Ok(Err(error)) => tracing::warn!(%error, "places of clients could not be kept"),
-            Err(_) => tracing::warn!("places of clients could not be kept in time"),
-        }
-    }
-
-    async fn write(&self, all: Vec<(Arc<str>, Place)>) -> Result<(), String> {
-        let client = self.pool.get().await.map_err(|e| e.to_string())?;
-        let old = "delete from rowcast.places where saved < now() - make_interval(secs => $1)";
-        let window = self.window.as_secs_f64();
-        client.execute(old, &[&window]).await.map_err(|e| e.to_string())?;
-        for some in all.chunks(ROWS) {
-            let (ids, places): (Vec<&str>, Vec<String>) =
-                some.iter().map(|(id, place)| (&**id, place.to_json())).unzip();
-            client
-                .execute(
-                    "insert into rowcast.places (id, place)
-                     select id, place::json from unnest($1::text[], $2::text[]) given (id, place)
-                     on conflict (id) do update set place = excluded.place, saved = now()",
-                    &[&ids, &places],
-                )
-                .await
-                .map_err(|e| e.to_string())?;
-        }
-        Ok(())
     }
 }
 

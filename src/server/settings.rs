@@ -84,10 +84,10 @@ pub(super) fn messages_pool(config: &Config) -> PoolOptions {
     }
 }
 
-/// One connection, used for a moment at the beginning and at the end.
+/// One connection for those who ask, which is used for a while at the beginning, and one to write.
 pub(super) fn places_pool(config: &Config) -> PoolOptions {
     let mut options = messages_pool(config);
-    options.size = 1;
+    options.size = 2;
     options.session.application_name = "rowcast_places".to_owned();
     options
 }

@@ -8,8 +8,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use self::saving::Unsaved;
+use self::saving::{Queue, Saving};
 use crate::change::Cursor;
 use crate::room;
+
+mod saving;
 
 /// Longest id, in bytes.
 const LONGEST_ID: usize = 128;
@@ -95,6 +99,8 @@ pub struct Returning {
     pub place: Option<Place>,
     /// Two connections at once have used the id, so that nobody can say which of them received what.
     pub shared: bool,
+    /// The place is what another server wrote down before it ended. If that was sudden, it lacks what began last.
+    pub recalled: bool,
     /// What this connection has begun or ended, from where it would go on.
     pub here: Place,
     /// What has begun and not been noted where others find it.
@@ -114,6 +120,8 @@ struct Books {
     records: HashMap<Arc<str>, Record>,
     /// Those who left, oldest first, with the connection that they left.
     away: VecDeque<(Instant, Arc<str>, u64)>,
+    /// Those whose place is to be written down.
+    unsaved: Queue,
     next: u64,
 }
 
@@ -125,6 +133,23 @@ struct Record {
     since: Instant,
     connected: bool,
     shared: bool,
+    /// Since when its place is known here, if that comes from another server.
+    recalled: Option<Instant>,
+    saving: Saving,
+}
+
+impl Record {
+    fn new(holder: u64, now: Instant) -> Self {
+        Self {
+            place: None,
+            holder,
+            since: now,
+            connected: false,
+            shared: false,
+            recalled: None,
+            saving: Saving::default(),
+        }
+    }
 }
 
 /// One connection's hold on its client's place; given up when it is dropped.
@@ -155,17 +180,19 @@ impl Places {
         let number = books.next;
         books.next += 1;
         let id: Arc<str> = Arc::from(id);
-        let record = books.records.entry(Arc::clone(&id)).or_insert(Record {
-            place: None,
-            holder: number,
-            since: now,
-            connected: false,
-            shared: false,
-        });
+        let record = books.records.entry(Arc::clone(&id));
+        let record = record.or_insert_with(|| Record::new(number, now));
+        let shared = std::mem::take(&mut record.shared);
+        if shared {
+            // Of whom it was, nobody can say.
+            record.place = None;
+        }
+        let recalled = |since: &Instant| now.saturating_duration_since(*since) < self.window;
         let returning = Returning {
             who: who(&id),
             place: record.place.clone(),
-            shared: std::mem::take(&mut record.shared),
+            shared,
+            recalled: record.recalled.as_ref().is_some_and(recalled),
             ..Returning::default()
         };
         // A connection that died unnoticed may still be held to be there: the newest one counts.
@@ -185,30 +212,16 @@ impl Places {
         for (id, place) in places {
             let number = books.next;
             books.next += 1;
-            let record = books.records.entry(Arc::clone(&id)).or_insert(Record {
-                place: None,
-                holder: number,
-                since: now,
-                connected: false,
-                shared: false,
-            });
+            let record = books.records.entry(Arc::clone(&id));
+            let record = record.or_insert_with(|| Record::new(number, now));
             if record.place.is_none() {
-                record.place = Some(place);
+                (record.place, record.recalled) = (Some(place), Some(now));
             }
             if !record.connected {
                 books.away.push_back((now, id, number));
             }
         }
         books.forget(now, self.window, self.most);
-    }
-
-    /// Every place, for another server.
-    pub fn all(&self) -> Vec<(Arc<str>, Place)> {
-        let books = self.lock();
-        let known = books.records.iter().filter(|(_, record)| !record.shared);
-        known
-            .filter_map(|(id, record)| Some((Arc::clone(id), record.place.clone()?)))
-            .collect()
     }
 
     /// Whether somebody is known.
@@ -244,18 +257,24 @@ impl Books {
 }
 
 impl Holder {
-    /// The client has received everything up to here, and was asked at that time.
-    pub fn acknowledge(&self, place: Place, asked: Instant) {
+    /// The client has received everything up to here, and was asked at that time; `sent` is another number when it has been sent
+    /// any rows since ([`Session::sent`](super::Session::sent)).
+    pub fn acknowledge(&self, place: Place, asked: Instant, sent: u32) {
         let mut books = self.places.lock();
         let Some(record) = books.records.get_mut(&self.id) else {
             return;
         };
         if record.holder == self.number {
+            let matters = record
+                .saving
+                .moved(&place, (self.number, sent), self.places.window);
             record.place = Some(place);
-        } else if asked > record.since {
+            books.changed(&self.id, matters);
+        } else if asked > record.since && !record.shared {
             // It still answers although another connection has taken its place: they are two. Answers to what was asked
             // before may just be late.
             record.shared = true;
+            books.changed(&self.id, true);
         }
     }
 
@@ -267,6 +286,7 @@ impl Holder {
             && record.holder == self.number
         {
             record.place.get_or_insert_default().begin(begun);
+            books.changed(&self.id, true);
         }
     }
 }
@@ -324,8 +344,8 @@ mod tests {
         let places = Places::new(WINDOW, 10);
         let (holder, returning) = connect(&places, "a");
         assert_eq!(returning.place, None);
-        holder.acknowledge(place(1), Instant::now());
-        holder.acknowledge(place(2), Instant::now());
+        holder.acknowledge(place(1), Instant::now(), 0);
+        holder.acknowledge(place(2), Instant::now(), 0);
         drop(holder);
         let (_, again) = connect(&places, "a");
         assert_eq!((again.place, again.shared), (Some(place(2)), false));
@@ -337,11 +357,11 @@ mod tests {
     fn a_connection_that_died_unnoticed_gives_way() {
         let places = Places::new(WINDOW, 10);
         let (old, _) = connect(&places, "a");
-        old.acknowledge(place(1), Instant::now());
+        old.acknowledge(place(1), Instant::now(), 0);
         let (new, returning) = connect(&places, "a");
         assert_eq!(returning.place, Some(place(1)));
         drop(old);
-        new.acknowledge(place(2), Instant::now());
+        new.acknowledge(place(2), Instant::now(), 0);
         drop(new);
         let (_, again) = connect(&places, "a");
         assert_eq!((again.place, again.shared), (Some(place(2)), false));
@@ -352,22 +372,25 @@ mod tests {
         let places = Places::new(WINDOW, 10);
         let (one, _) = connect(&places, "a");
         let (two, _) = connect(&places, "a");
-        two.acknowledge(place(5), Instant::now());
-        one.acknowledge(place(1), Instant::now());
-        assert!(places.all().is_empty());
+        two.acknowledge(place(5), Instant::now(), 0);
+        one.acknowledge(place(1), Instant::now(), 0);
+        assert!(places.take_all_unsaved().places.is_empty());
         drop(one);
+        let (three, returning) = connect(&places, "a");
+        assert!(returning.shared && returning.place.is_none());
+        drop(three);
         let (_, returning) = connect(&places, "a");
-        assert!(returning.shared);
+        assert!(returning.place.is_none(), "it has not become anybody's");
     }
 
     #[test]
     fn an_answer_that_is_late_is_no_second_client() {
         let places = Places::new(WINDOW, 10);
         let (one, _) = connect(&places, "a");
-        one.acknowledge(place(1), Instant::now());
+        one.acknowledge(place(1), Instant::now(), 0);
         let asked = Instant::now();
         let (two, _) = connect(&places, "a");
-        one.acknowledge(place(2), asked);
+        one.acknowledge(place(2), asked, 0);
         drop((one, two));
         let (_, returning) = connect(&places, "a");
         assert!(!returning.shared && returning.place == Some(place(1)));
@@ -393,7 +416,7 @@ mod tests {
             .topics
             .values_mut()
             .for_each(|topic| topic.rows = "5-1".parse().ok());
-        holder.acknowledge(known, Instant::now());
+        holder.acknowledge(known, Instant::now(), 0);
         holder.begin(place(2).topics.into_iter().collect());
         drop(holder);
         assert_eq!(connect(&places, "a").1.place, Some(place(1)));
@@ -404,7 +427,7 @@ mod tests {
         let places = Places::new(WINDOW, 2);
         for id in ["a", "b", "c"] {
             let (holder, _) = connect(&places, id);
-            holder.acknowledge(place(1), Instant::now());
+            holder.acknowledge(place(1), Instant::now(), 0);
         }
         assert!(!places.knows("a") && places.knows("b") && places.knows("c"));
         let later = Instant::now() + WINDOW;
@@ -441,11 +464,17 @@ mod tests {
     fn another_server_takes_over() {
         let places = Places::new(WINDOW, 10);
         let (holder, _) = connect(&places, "a");
-        holder.acknowledge(place(3), Instant::now());
+        holder.acknowledge(place(3), Instant::now(), 0);
         let next = Places::new(WINDOW, 10);
-        next.take_over(places.all(), Instant::now());
-        let (_, returning) = connect(&next, "a");
-        assert_eq!(returning.place, Some(place(3)));
+        next.take_over(places.take_all_unsaved().places, Instant::now());
+        let (again, returning) = connect(&next, "a");
+        assert_eq!((returning.place, returning.recalled), (Some(place(3)), true));
+        again.acknowledge(place(4), Instant::now(), 0);
+        drop(again);
+        assert!(
+            connect(&next, "a").1.recalled,
+            "what it had not joined again yet is not known"
+        );
         next.take_over([("b".into(), place(1))], Instant::now());
         let later = Instant::now() + WINDOW;
         assert_eq!(next.connect("b", later).expect("a place").1.place, None);

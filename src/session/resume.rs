@@ -17,6 +17,9 @@ use crate::room::{self, Missed, Return};
 /// Said to a session that has no place: the first connection of a client is told so as well, which costs it nothing.
 const UNKNOWN: &str = "this server does not know the session: it is new, or was away for too long";
 const SHARED: &str = "the session id is used by two connections at once";
+/// Said of a channel that may have begun just before another server ended.
+const BEGUN_ELSEWHERE: &str =
+    "the server was replaced, and this channel was not known to the one before, or is new";
 
 impl Session {
     /// From where a join goes on: puts the place of its rows into `config`, and returns the one in its room. What stands in
@@ -47,6 +50,12 @@ impl Session {
         let places = returning.place.as_ref().filter(|_| !returning.shared);
         let place = here.or_else(|| places?.topics.get(topic));
         let place = place.filter(|place| place.private == config.private);
+        let knows_rows = config.since.is_some() || place.is_some_and(|place| place.rows.is_some());
+        let knows_room = told.is_some() || place.is_some_and(|place| place.room.is_some());
+        let knows_all = knows_room && (knows_rows || config.bindings.is_empty());
+        if returning.recalled && returning.place.is_some() && !knows_all {
+            self.tell_behind(topic, reply, Notice::Resync(BEGUN_ELSEWHERE.to_owned()));
+        }
         if let (None, Some(rows)) = (&config.since, place.and_then(|place| place.rows)) {
             config.since = Some(rows.to_string().into());
         }
@@ -91,6 +100,12 @@ impl Session {
             }
         }
         place
+    }
+
+    /// Another number when any rows have been sent since, on whichever channel. To be asked before the place that it is for.
+    pub fn sent(&self) -> u32 {
+        let rows = self.channels.values().filter_map(|channel| channel.rows.as_ref());
+        rows.fold(0, |sent, rows| sent.wrapping_add(rows.lane.sent()))
     }
 
     /// How far the client is with the rows of a channel once everything that is in its outbox now has arrived, if they are

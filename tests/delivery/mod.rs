@@ -2,6 +2,7 @@
 //! says all of. `ROWCAST_SEED` runs one again.
 
 mod clock;
+mod crashes;
 mod gaps;
 mod jitter;
 mod oracle;

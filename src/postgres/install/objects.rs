@@ -179,7 +179,7 @@ fn roles() -> Group {
 }
 
 fn rowcast() -> Group {
-    group(vec![
+    let objects = vec![
         object!(Schema, "rowcast", "rowcast/schema"),
         object!(Function, "rowcast.is_visible(bigint)", "rowcast/is_visible").essential(),
         object!(
@@ -207,7 +207,12 @@ fn rowcast() -> Group {
             "rowcast/read_relations"
         )
         .essential(),
-    ])
+    ];
+    Group {
+        title: "the table of clients' places",
+        afterwards: Some(include_str!("../../../sql/rowcast/places_unlogged.sql")),
+        ..group(objects)
+    }
 }
 
 fn auth() -> Group {

@@ -4,6 +4,7 @@ mod joins;
 mod messages;
 mod private;
 mod random;
+mod returns;
 mod rows;
 mod snapshots;
 mod tokens;

@@ -17,6 +17,15 @@ use crate::session::{Holder, Place, TopicPlace};
 /// Pings that may wait for their pongs.
 const MOST: usize = 8;
 
+/// A ping, and what its pong says.
+struct Asked {
+    number: u64,
+    at: Instant,
+    place: Place,
+    /// [`Session::sent`](crate::session::Session::sent) by then.
+    sent: u32,
+}
+
 /// See the module.
 pub(super) struct Tracking {
     holder: Holder,
@@ -25,7 +34,7 @@ pub(super) struct Tracking {
     /// Between two pings, otherwise: places move on without the client, and must not fall out of the window.
     idle: Duration,
     next: u64,
-    asked: VecDeque<(u64, Place, Instant)>,
+    asked: VecDeque<Asked>,
     /// What has begun, with the ping before.
     begun: Vec<(u64, Arc<str>, TopicPlace)>,
     wrote: bool,
@@ -64,21 +73,27 @@ impl Tracking {
             return false;
         };
         let mut arrived = None;
-        while let Some(asked) = self.asked.pop_front_if(|(asked, ..)| *asked <= number) {
+        while let Some(asked) = self.asked.pop_front_if(|asked| asked.number <= number) {
             arrived = Some(asked);
         }
-        let Some((ping, mut place, asked)) = arrived else {
+        let Some(Asked {
+            number,
+            at,
+            mut place,
+            sent,
+        }) = arrived
+        else {
             return false;
         };
         // The place knows nothing of what began behind it.
-        self.begun.retain(|(before, ..)| *before >= ping);
+        self.begun.retain(|(before, ..)| *before >= number);
         let later = self.begun.iter();
         place.begin(
             later
                 .map(|(_, topic, begun)| (Arc::clone(topic), begun.clone()))
                 .collect(),
         );
-        self.holder.acknowledge(place, asked.into_std());
+        self.holder.acknowledge(place, at.into_std(), sent);
         true
     }
 
@@ -108,6 +123,7 @@ impl Connection {
         if tracking.asked.len() >= MOST {
             return Ok(());
         }
+        let sent = self.driver.session.sent();
         let place = self.driver.session.place();
         // What may have been missed before is told before it counts as known.
         if self.driver.session.follows_stream() && self.driver.stream.has_changed().unwrap_or_default() {
@@ -123,7 +139,12 @@ impl Connection {
             return Ok(());
         };
         tracking.next += 1;
-        tracking.asked.push_back((tracking.next, place, now));
+        tracking.asked.push_back(Asked {
+            number: tracking.next,
+            at: now,
+            place,
+            sent,
+        });
         let payload = tracking.next.to_be_bytes();
         let limit = self.driver.server.settings.write_timeout;
         let stopping = patience(&self.driver.server.drain, Duration::MAX);

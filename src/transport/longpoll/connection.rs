@@ -229,7 +229,7 @@ impl Connection {
         }
         if let Some(tracking) = &mut self.tracking {
             match place {
-                Some(place) => tracking.note(self.exchange.pushed(), place),
+                Some((place, sent)) => tracking.note(self.exchange.pushed(), place, sent),
                 None if news => tracking.news(),
                 None => {}
             }
@@ -243,9 +243,10 @@ impl Connection {
         self.exchange.is_waiting() && self.tracking.as_deref().is_some_and(due)
     }
 
-    /// Where the client is once it has read these, to which everything is added that belongs to it.
-    fn place(&mut self, frames: &mut VecDeque<Frame>) -> Option<Place> {
+    /// Where the client is once it has read these, to which everything is added that belongs to it; and what had been sent.
+    fn place(&mut self, frames: &mut VecDeque<Frame>) -> Option<(Place, u32)> {
         self.tracking.as_ref()?;
+        let sent = self.driver.session.sent();
         let place = self.driver.session.place();
         match self.driver.outbox.drain().now_or_never() {
             Some(Drained::Frames(more)) => frames.extend(more),
@@ -253,7 +254,7 @@ impl Connection {
             Some(Drained::Overflowed) => return None,
             None => {}
         }
-        Some(place)
+        Some((place, sent))
     }
 
     fn note_what_is_read(&mut self) {

@@ -17,8 +17,8 @@ pub(super) struct Tracking {
     idle: Duration,
     last: Instant,
     news: bool,
-    /// Where the client is once it has read so many messages.
-    noted: Option<(u64, Place)>,
+    /// Where the client is once it has read so many messages, and [`Session::sent`](crate::session::Session::sent) by then.
+    noted: Option<(u64, Place, u32)>,
     /// When that was noted, and at how many messages.
     asked: (std::time::Instant, u64),
     /// What has begun, with the number of messages of the note before.
@@ -59,15 +59,15 @@ impl Tracking {
     }
 
     /// The client is there once it has read so many messages.
-    pub(super) fn note(&mut self, messages: u64, place: Place) {
+    pub(super) fn note(&mut self, messages: u64, place: Place, sent: u32) {
         (self.last, self.news) = (Instant::now(), false);
         self.asked = (std::time::Instant::now(), messages);
-        self.noted = Some((messages, place));
+        self.noted = Some((messages, place, sent));
     }
 
     /// The client has read so many messages; whether anything is known by it.
     pub(super) fn read(&mut self, messages: u64) -> bool {
-        let Some((noted, mut place)) = self.noted.take_if(|(noted, _)| *noted <= messages) else {
+        let Some((noted, mut place, sent)) = self.noted.take_if(|(noted, ..)| *noted <= messages) else {
             return false;
         };
         // The place knows nothing of what began behind it.
@@ -75,7 +75,7 @@ impl Tracking {
         let later = self.begun.iter();
         let later = later.map(|(_, topic, begun)| (Arc::clone(topic), begun.clone()));
         place.begin(later.collect());
-        self.holder.acknowledge(place, self.asked.0);
+        self.holder.acknowledge(place, self.asked.0, sent);
         true
     }
 }
@@ -98,7 +98,7 @@ mod tests {
         let place = Place {
             topics: [("realtime:a".into(), topic)].into(),
         };
-        tracking.note(5, place);
+        tracking.note(5, place, 0);
         assert!(!tracking.read(4) && !places.knows("a"));
         assert!(tracking.read(5) && places.knows("a"));
         assert!(!tracking.read(6), "that is known");

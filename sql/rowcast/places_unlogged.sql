@@ -1,0 +1,16 @@
+-- Where the table is ours and is logged, as after some restores, it is made as it should be. Looks first: the change itself
+-- locks the table.
+DO $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM pg_catalog.pg_class c
+          JOIN pg_catalog.pg_roles o ON o.oid = c.relowner
+         WHERE c.oid = pg_catalog.to_regclass('rowcast.places')
+           AND c.relpersistence = 'p'
+           AND pg_catalog.obj_description(c.oid, 'pg_class') LIKE 'rowcast:%'
+           AND (o.rolname = CURRENT_USER OR o.rolsuper)
+    ) THEN
+        ALTER TABLE rowcast.places SET UNLOGGED;
+    END IF;
+END
+$$;

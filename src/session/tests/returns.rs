@@ -1,0 +1,69 @@
+//! Clients that another server knew.
+
+use super::*;
+use crate::session::{Place, TopicPlace};
+
+const TOPIC: &str = "realtime:a";
+
+fn known(rows: Option<&str>, private: bool) -> Place {
+    let room = crate::room::Since {
+        instance: 1,
+        number: 2,
+        stream: None,
+    };
+    let topic = TopicPlace {
+        private,
+        rows: rows.map(|cursor| cursor.parse().unwrap()),
+        room: Some(room),
+    };
+    Place {
+        topics: [(TOPIC.into(), topic)].into(),
+    }
+}
+
+/// What a join to `topic` is told of the past.
+fn told(place: Place, recalled: bool, topic: &str, config: Value) -> Vec<String> {
+    let mut client = Client::new();
+    client.session.returns(Returning {
+        place: Some(place),
+        recalled,
+        ..Returning::default()
+    });
+    let request = request(client.admit(topic, "1", config));
+    client.go_live(&request);
+    let resume = |frame: &Value| frame[4]["extension"] == "resume";
+    let frames = client.frames();
+    let told = frames.iter().filter(|frame| resume(frame));
+    told.map(|frame| frame[4]["message"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn what_another_server_may_not_have_written_any_more_is_told() {
+    let place = || known(Some("5-10"), false);
+    let lost = |told: &[String]| {
+        let is = |text: &String| text.starts_with("resync: the server was replaced, and this channel");
+        told.iter().filter(|text| is(text)).count() == 1
+    };
+    assert!(!lost(&told(place(), true, TOPIC, one_binding())), "it is known");
+    assert!(lost(&told(place(), true, "realtime:b", one_binding())));
+    assert!(
+        !lost(&told(place(), false, "realtime:b", one_binding())),
+        "it began on this server"
+    );
+    assert!(
+        lost(&told(known(None, false), true, TOPIC, one_binding())),
+        "its rows are not"
+    );
+    assert!(
+        lost(&told(known(Some("5-10"), true), true, TOPIC, one_binding())),
+        "another channel of the name is"
+    );
+    let mut says = one_binding();
+    says["since"] = json!("5-20");
+    says["broadcast"] = json!({"since": "1-2"});
+    assert!(
+        !lost(&told(place(), true, "realtime:b", says)),
+        "it knows by itself"
+    );
+}

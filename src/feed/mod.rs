@@ -48,7 +48,7 @@ use crate::postgres::catalog::FilePolicy;
 pub use crate::subscription::SubscriberId;
 pub use authority::{AuthorityError, Seeker};
 pub use keeper::CatalogError;
-pub use request::{Style, SubscribeError, SubscribeRequest, Subscribed, Subscriber};
+pub use request::{NewerClaims, Style, SubscribeError, SubscribeRequest, Subscribed, Subscriber};
 pub use settings::{Settings, UnjudgedDeletes};
 pub use snapshot::{Rows, RowsError, Sending, Settings as SnapshotSettings, Step as SnapshotStep};
 pub use start::{Outlets, StreamEnds};
@@ -116,6 +116,7 @@ impl Feed {
         let add = Add {
             subscriber: request.subscriber.clone(),
             claims: Arc::clone(&request.claims),
+            newer: request.newer.clone(),
             bindings,
             snapshot,
             prefetched,
@@ -155,6 +156,17 @@ impl Feed {
         };
         self.commands.send(command).map_err(|_| stopping())?;
         answer.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Judges what is still to come of a replay by the claims that have been put into its [`SubscribeRequest::newer`]. Nothing
+    /// happens to those who are live. Where the claims do not go with the subscription, that fails.
+    pub async fn newer_claims(&self, id: SubscriberId, newer: NewerClaims) {
+        if let Some(claims) = newer.get() {
+            // Has the role known to the pump, which ends what it cannot judge.
+            let _ = self.role(&claims).await;
+            // As for unsubscribing.
+            let _ = self.commands.send(Command::Newer { id, newer });
+        }
     }
 
     /// Forgets a subscriber. Never waits; unknown ids are ignored.

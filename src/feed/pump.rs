@@ -34,7 +34,7 @@ use super::prefetch::Prefetched;
 use super::roster::{Bound, Entry, Roster};
 use super::shadow::{Dispute, Sampling};
 use super::shaper::Pacer;
-use super::{Settings, SubscribeError, Subscriber};
+use super::{NewerClaims, Settings, SubscribeError, Subscriber};
 use crate::auth::Claims;
 use crate::change::{Event, HandedOver, Lsn, Since, StreamState, StreamStatus, TableName, Transaction};
 use crate::history::History;
@@ -57,6 +57,11 @@ pub(super) enum Command {
         on_live: Vec<Frame>,
         answer: Answer,
     },
+    /// As [`Command::Replace`], of somebody who is not live yet, and with nothing to say: that moment will.
+    Newer {
+        id: SubscriberId,
+        newer: NewerClaims,
+    },
     Remove(SubscriberId),
     /// Take over the keeper's snapshot now.
     Adopt(oneshot::Sender<()>),
@@ -69,6 +74,7 @@ pub(super) enum Command {
 pub(super) struct Add {
     pub(super) subscriber: Subscriber,
     pub(super) claims: Arc<Claims>,
+    pub(super) newer: Option<NewerClaims>,
     pub(super) bindings: Vec<Bound>,
     /// The snapshot that the bindings were checked against.
     pub(super) snapshot: Arc<Snapshot>,

@@ -1,6 +1,6 @@
 //! What is asked of the feed, and what comes of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::snapshot::{Sending, Step as SnapshotStep};
 use crate::auth::Claims;
@@ -42,6 +42,8 @@ pub struct SubscribeRequest {
     pub subscriber: Subscriber,
     /// With what rights.
     pub claims: Arc<Claims>,
+    /// Where rights are put that take their place before it is live; `None` where nothing comes before that.
+    pub newer: Option<NewerClaims>,
     /// To what. All or none: one bad binding refuses the request. Shared with the session, which keeps them to ask
     /// again.
     pub bindings: Arc<[Binding]>,
@@ -56,6 +58,22 @@ pub struct SubscribeRequest {
     /// Pushed into the outbox, in order, at the moment the subscription is live: every change behind them was
     /// committed after, none in front of them is sent.
     pub on_live: Vec<Frame>,
+}
+
+/// Claims that have come since a subscription was asked for. See [`Feed::newer_claims`](super::Feed::newer_claims).
+#[derive(Clone, Debug, Default)]
+pub struct NewerClaims(Arc<Mutex<Option<Arc<Claims>>>>);
+
+impl NewerClaims {
+    /// These are in force now.
+    pub fn put(&self, claims: Arc<Claims>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(claims);
+    }
+
+    /// Those that are in force now, if any have come.
+    pub fn get(&self) -> Option<Arc<Claims>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// What has become of a request to subscribe.

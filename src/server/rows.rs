@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::auth::Claims;
 use crate::change::{Cursor, StreamStatus};
-use crate::feed::{self, Feed, SubscribeError, SubscribeRequest, Subscribed, SubscriberId};
+use crate::feed::{self, Feed, NewerClaims, SubscribeError, SubscribeRequest, Subscribed, SubscriberId};
 use crate::hub::Frame;
 use crate::policy::listing::Listing;
 use crate::protocol::Binding;
@@ -48,6 +48,16 @@ impl RowFeed for Rows {
     ) -> Pending<Result<(), SubscribeError>> {
         let feed = self.feed.clone();
         Box::pin(async move { arrival(feed).await?.replace_claims(id, claims, on_live).await })
+    }
+
+    fn newer_claims(&self, id: SubscriberId, newer: NewerClaims) -> Pending<()> {
+        let feed = self.feed.borrow().clone();
+        Box::pin(async move {
+            // Without one nobody catches up, and who asked to subscribe has them ready for it.
+            if let Some(feed) = feed {
+                feed.newer_claims(id, newer).await;
+            }
+        })
     }
 
     fn unsubscribe(&self, id: SubscriberId) {

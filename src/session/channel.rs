@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::auth::Claims;
-use crate::feed::{Style, SubscriberId};
+use crate::feed::{NewerClaims, Style, SubscriberId};
 use crate::hub::{HeldFrame, Lane};
 use crate::protocol::{Binding, JoinConfig, Ref};
 use crate::room::Member;
@@ -101,6 +101,8 @@ pub(super) struct Rows {
     /// Its events carry their cursor.
     pub(super) cursors: bool,
     pub(super) state: RowState,
+    /// Where its newer claims go while it is on its way to being live, if rows come on that way.
+    pub(super) newer: Option<NewerClaims>,
     /// Rows of a snapshot have been sent.
     pub(super) begun: bool,
     /// What its rows come by; ended with the channel.
@@ -111,8 +113,8 @@ pub(super) struct Rows {
 pub(super) enum RowState {
     /// Asked for, not live yet.
     Pending {
-        /// Newer claims have come meanwhile. They take over as soon as it is live: starting over instead could leave
-        /// a gap behind a `Subscribed` that is just going out.
+        /// Newer claims have come meanwhile. What is said again is judged by them, and as soon as it is live, it is told that
+        /// they are in force: starting over instead could leave a gap behind a `Subscribed` that is just going out.
         again: bool,
     },
     /// Live.

@@ -235,6 +235,7 @@ impl Session {
                 Style::Modern
             },
             state: RowState::Pending { again: false },
+            newer: None,
             begun: false,
             lane: Lane::of(&self.outbox, topic),
         });

@@ -38,7 +38,7 @@ use std::time::Instant;
 
 use crate::auth::Claims;
 use crate::change::Cursor;
-use crate::feed::{Seeker, SubscribeRequest, SubscriberId};
+use crate::feed::{NewerClaims, Seeker, SubscribeRequest, SubscriberId};
 use crate::hub::{Frame, Outbox};
 use crate::messages::Persist;
 use crate::policy::Rights;
@@ -122,6 +122,13 @@ pub enum Effect {
         claims: Arc<Claims>,
         /// As in [`SubscribeRequest::on_live`].
         on_live: Vec<Frame>,
+    },
+    /// [`Feed::newer_claims`](crate::feed::Feed::newer_claims). Nothing comes of it.
+    NewerClaims {
+        /// Whose.
+        id: SubscriberId,
+        /// Where they are.
+        newer: NewerClaims,
     },
     /// [`Feed::rights`](crate::feed::Feed::rights); then [`Session::judged`].
     Judge {

@@ -7,7 +7,8 @@ use super::channel::{Channel, RowState, Rows, Stage};
 use super::{Effect, Now, Session};
 use crate::change::{Since, StreamState, StreamStatus};
 use crate::feed::{
-    Sending, SnapshotStep, SubscribeError, SubscribeRequest, Subscribed, Subscriber, SubscriberId,
+    NewerClaims, Sending, SnapshotStep, SubscribeError, SubscribeRequest, Subscribed, Subscriber,
+    SubscriberId,
 };
 use crate::hub::Frame;
 use crate::protocol::errors::{JoinError, Notice};
@@ -20,12 +21,15 @@ const RETRY_WHILE_WAITED_FOR: Duration = Duration::from_millis(500);
 
 impl Session {
     /// Asks the feed for a channel's rows, under the id and claims it has now.
-    pub(super) fn subscribe(&self, topic: &Arc<str>) -> Option<Effect> {
+    pub(super) fn subscribe(&mut self, topic: &Arc<str>) -> Option<Effect> {
         self.subscription(topic, None)
     }
 
     /// As [`Session::subscribe`]; or, with a snapshot whose rows are being sent, for what follows them.
-    fn subscription(&self, topic: &Arc<str>, sending: Option<Sending>) -> Option<Effect> {
+    fn subscription(&mut self, topic: &Arc<str>, sending: Option<Sending>) -> Option<Effect> {
+        let rows = self.channels.get_mut(topic)?.rows.as_mut()?;
+        let comes_back = rows.since.as_deref().is_some_and(|text| !text.is_empty());
+        rows.newer = (comes_back || sending.is_some()).then(NewerClaims::default);
         let channel = self.channels.get(topic)?;
         let rows = channel.rows.as_ref()?;
         let reply = match &channel.stage {
@@ -63,6 +67,7 @@ impl Session {
                 outbox: rows.lane.clone(),
             },
             claims: Arc::clone(channel.claims.as_ref()?),
+            newer: rows.newer.clone(),
             bindings: Arc::clone(&rows.bindings),
             since: since.and_then(Result::ok),
             snapshot,
@@ -137,6 +142,9 @@ impl Session {
             }
             Ok(()) => {
                 self.set_state(&topic, RowState::Live);
+                if let Some(rows) = self.rows_mut(&topic) {
+                    rows.newer = None;
+                }
                 Vec::new()
             }
             // It failed for claims that are no longer in force: ask anew with those that are.
@@ -270,12 +278,12 @@ impl Session {
         self.channels.get(topic)?.rows.as_ref()
     }
 
+    fn rows_mut(&mut self, topic: &str) -> Option<&mut Rows> {
+        self.channels.get_mut(topic)?.rows.as_mut()
+    }
+
     fn set_state(&mut self, topic: &str, state: RowState) {
-        if let Some(rows) = self
-            .channels
-            .get_mut(topic)
-            .and_then(|channel| channel.rows.as_mut())
-        {
+        if let Some(rows) = self.rows_mut(topic) {
             rows.state = state;
         }
     }

@@ -110,7 +110,10 @@ impl Session {
     }
 
     fn rows_refreshed(&mut self, topic: &Arc<str>) -> Vec<Effect> {
-        let Some(rows) = self.channels.get_mut(topic).and_then(|c| c.rows.as_mut()) else {
+        let Some(channel) = self.channels.get_mut(topic) else {
+            return Vec::new();
+        };
+        let (Some(rows), Some(claims)) = (&mut channel.rows, &channel.claims) else {
             return Vec::new();
         };
         match &mut rows.state {
@@ -118,7 +121,18 @@ impl Session {
                 rows.state = RowState::Replacing { again: false };
                 self.replace_claims(topic).into_iter().collect()
             }
-            RowState::Pending { again } | RowState::Replacing { again } => {
+            RowState::Pending { again } => {
+                *again = true;
+                let Some(newer) = &rows.newer else {
+                    return Vec::new();
+                };
+                newer.put(Arc::clone(claims));
+                vec![Effect::NewerClaims {
+                    id: rows.id,
+                    newer: newer.clone(),
+                }]
+            }
+            RowState::Replacing { again } => {
                 *again = true;
                 Vec::new()
             }

@@ -186,6 +186,13 @@ impl Driver {
                     let live = self.server.rows.replace_claims(id, claims, on_live);
                     self.follow(id, live, Outcome::ClaimsReplaced);
                 }
+                Effect::NewerClaims { id, newer } => {
+                    let told = self.server.rows.newer_claims(id, newer);
+                    self.under_way.push(Box::pin(async move {
+                        told.await;
+                        None
+                    }));
+                }
                 Effect::Unsubscribe(id) => {
                     if let Some(abort) = self.aborts.remove(&id) {
                         abort.abort();

@@ -9,7 +9,9 @@ use uuid::Uuid;
 
 use crate::auth::{Claims, TokenError, Verifier};
 use crate::change::{Cursor, StreamStatus};
-use crate::feed::{AuthorityError, Rows, Seeker, SubscribeError, SubscribeRequest, Subscribed, SubscriberId};
+use crate::feed::{
+    AuthorityError, NewerClaims, Rows, Seeker, SubscribeError, SubscribeRequest, Subscribed, SubscriberId,
+};
 use crate::hub::Frame;
 use crate::messages::{MessagesError, Persist, Stored};
 use crate::policy::Rights;
@@ -41,6 +43,9 @@ pub trait RowFeed: Send + Sync + 'static {
         claims: Arc<Claims>,
         on_live: Vec<Frame>,
     ) -> Pending<Result<(), SubscribeError>>;
+
+    /// See [`Feed::newer_claims`](crate::feed::Feed::newer_claims).
+    fn newer_claims(&self, id: SubscriberId, newer: NewerClaims) -> Pending<()>;
 
     /// See [`Feed::unsubscribe`](crate::feed::Feed::unsubscribe).
     fn unsubscribe(&self, id: SubscriberId);

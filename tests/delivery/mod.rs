@@ -1,6 +1,7 @@
 //! Delivery under everything that goes wrong: connections, servers and databases that fail, by a plan that one number
 //! says all of. `ROWCAST_SEED` runs one again.
 
+mod claims;
 mod clock;
 mod crashes;
 mod gaps;

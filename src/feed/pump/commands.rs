@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Add, Answer, Command, Pump, Waiting, push, respond};
 use crate::auth::Claims;
-use crate::feed::SubscribeError;
 use crate::feed::keeper::Snapshot;
+use crate::feed::{NewerClaims, SubscribeError};
 use crate::hub::Frame;
 use crate::protocol::{self, Status, SystemMessage};
 use crate::subscription::SubscriberId;
@@ -22,6 +22,7 @@ impl Pump {
                 on_live,
                 answer,
             } => self.replace(id, claims, on_live, answer).await,
+            Command::Newer { id, newer } => self.newer(id, &newer).await,
             Command::Remove(id) => {
                 self.roster.remove(id);
                 self.waiting.retain(|waiting| waiting.id != id);
@@ -52,6 +53,7 @@ impl Pump {
             Ok(()) => {
                 self.roster.offer(add.prefetched);
                 let Add {
+                    newer,
                     target,
                     since,
                     comes,
@@ -70,6 +72,9 @@ impl Pump {
                     on_live,
                     answer,
                 });
+                if let Some(newer) = newer {
+                    self.newer(id, &newer).await;
+                }
             }
             Err(reason) => respond(add.answer, Err(SubscribeError::Refused(reason))),
         }
@@ -87,6 +92,23 @@ impl Pump {
             push(entry, on_live);
         }
         respond(answer, Ok(()));
+    }
+
+    /// What comes next of a replay is judged by the newest claims, if any have come. Where they do not go with the subscription, or
+    /// their role is not known here, it ends without an answer, and is asked for anew with them.
+    async fn newer(&mut self, id: SubscriberId, newer: &NewerClaims) {
+        let Some(claims) = newer.get() else {
+            return;
+        };
+        if self.roster.get(id).is_none_or(|entry| entry.live) {
+            return;
+        }
+        self.meet(&claims).await;
+        if let Err(reason) = self.roster.reclaim(id, claims, &self.snapshot) {
+            tracing::debug!(reason, "claims do not go with a subscription that catches up");
+            self.waiting.retain(|waiting| waiting.id != id);
+            self.resuming.remove(id);
+        }
     }
 
     /// Takes over the keeper's snapshot if a role is new here: whoever sends a command has made the keeper know it.

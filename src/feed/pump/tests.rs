@@ -145,6 +145,7 @@ async fn checked(pump: &Pump) -> (Box<Add>, oneshot::Receiver<Result<(), Subscri
             })),
         },
         claims,
+        newer: None,
         bindings: vec![Bound {
             binding,
             filter: filter.expect("a filter"),

@@ -205,7 +205,10 @@ impl World {
                 client.session.persisted(id, row, client.now)
             }
             Effect::ReplaceClaims { id, .. } => client.session.claims_replaced(id, result, client.now),
-            Effect::Unsubscribe(_) | Effect::ForgetRights(_) | Effect::Close(_) => Vec::new(),
+            Effect::NewerClaims { .. }
+            | Effect::Unsubscribe(_)
+            | Effect::ForgetRights(_)
+            | Effect::Close(_) => Vec::new(),
         }
     }
 }

@@ -193,3 +193,49 @@ fn claims_that_cannot_be_replaced_end_the_subscription_only() {
     let again = request(client.pass(wake));
     assert_eq!(&*again.claims.role, "b");
 }
+
+#[test]
+fn a_new_token_is_in_force_for_what_is_said_again() {
+    let mut client = Client::new();
+    let mut config = one_binding();
+    config["since"] = json!("5-10");
+    let request = request(client.admit(TOPIC, "1", config));
+    let id = request.subscriber.id;
+    for role in ["one", "two"] {
+        let effects = client.refresh(role);
+        let effects = client.verified(&effects, claims(role));
+        assert!(
+            matches!(&effects[..], [Effect::NewerClaims { id: of, newer }]
+                if *of == id && newer.get().is_some_and(|claims| &*claims.role == role)),
+            "{effects:?}"
+        );
+    }
+    let effects = client.go_live(&request);
+    assert!(
+        matches!(&effects[..], [Effect::ReplaceClaims { claims, .. }] if &*claims.role == "two"),
+        "said once more, when it is live"
+    );
+    client.session.claims_replaced(id, Ok(()), client.now);
+    let effects = client.refresh("three");
+    let effects = client.verified(&effects, claims("three"));
+    assert!(
+        matches!(&effects[..], [Effect::ReplaceClaims { .. }]),
+        "it is live"
+    );
+}
+
+#[test]
+fn a_new_token_that_does_not_go_with_what_is_said_again_is_asked_anew() {
+    let mut client = Client::new();
+    let mut config = one_binding();
+    config["since"] = json!("5-10");
+    let first = request(client.admit(TOPIC, "1", config));
+    let effects = client.refresh("new");
+    client.verified(&effects, claims("other"));
+    let ended = Err(SubscribeError::Unavailable("the server is stopping".to_owned()));
+    let effects = client.session.subscribed(first.subscriber.id, ended, client.now);
+    let again = request(effects);
+    assert_ne!(again.subscriber.id, first.subscriber.id);
+    assert_eq!(&*again.claims.role, "other");
+    assert_eq!(again.since, first.since, "from where it began");
+}

@@ -103,6 +103,10 @@ impl RowFeed for FakeFeed {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn newer_claims(&self, _: SubscriberId, _: crate::feed::NewerClaims) -> Pending<()> {
+        Box::pin(std::future::ready(()))
+    }
+
     fn unsubscribe(&self, id: SubscriberId) {
         let _ = self.given_back.send(id);
     }

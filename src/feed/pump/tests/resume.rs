@@ -288,6 +288,65 @@ async fn new_claims_and_leaving_are_heeded_while_catching_up() {
     assert_eq!(heard(&leaves), [""; 0]);
 }
 
+fn newer(role: &str) -> NewerClaims {
+    let newer = NewerClaims::default();
+    newer.put(claims(role));
+    newer
+}
+
+#[tokio::test]
+async fn newer_claims_hold_for_the_rest_whether_it_has_begun_or_not() {
+    let (mut pump, _first, _db) = started().await;
+    for id in 1..=20_u64 {
+        batch(&mut pump, transaction(100 + id, &id.to_string())).await;
+    }
+    for role in ["pump_reader", "pump_other"] {
+        let known = pump.parts.keeper.with_role(&role.into()).await;
+        assert!(known.expect("an answer").is_some());
+    }
+    let role = |pump: &Pump, id| {
+        let entry = pump.roster.get(SubscriberId(id)).expect("it is there");
+        entry.claims.role.to_string()
+    };
+    let stays = come_back(&mut pump, 2, behind(100), 4).await;
+    catch_up(&mut pump).await;
+    pump.command(Command::Newer {
+        id: SubscriberId(2),
+        newer: newer("pump_other"),
+    })
+    .await;
+    assert_eq!(role(&pump, 2), "pump_other");
+    let mut all = Vec::new();
+    for _ in 0..20 {
+        all.extend(heard(&stays));
+        catch_up(&mut pump).await;
+    }
+    assert_eq!(all.len(), 22, "each once: {all:?}");
+    // It is live: what is said of claims then is said by others.
+    pump.command(Command::Newer {
+        id: SubscriberId(2),
+        newer: newer("pump_reader"),
+    })
+    .await;
+    assert_eq!(role(&pump, 2), "pump_other");
+    // They came before the subscription did.
+    let (mut add, _answered) = checked(&pump).await;
+    add.newer = Some(newer("pump_other"));
+    (add.subscriber.id, add.since) = (SubscriberId(3), Some(behind(100)));
+    pump.command(Command::Add(add)).await;
+    assert_eq!(role(&pump, 3), "pump_other");
+    // Those of a role that nobody has end it without a word: it is asked for anew.
+    let (mut add, answered) = checked(&pump).await;
+    (add.subscriber.id, add.since) = (SubscriberId(4), Some(behind(100)));
+    pump.command(Command::Add(add)).await;
+    pump.command(Command::Newer {
+        id: SubscriberId(4),
+        newer: newer("nobody"),
+    })
+    .await;
+    assert!(pump.roster.get(SubscriberId(4)).is_none() && answered.await.is_err());
+}
+
 #[tokio::test]
 async fn a_large_change_of_one_record_is_gone_on_from_in_its_middle() {
     let (mut pump, _first, _db) = started().await;

@@ -55,6 +55,11 @@ fn what_another_server_may_not_have_written_any_more_is_told() {
         lost(&told(known(None, false), true, TOPIC, one_binding())),
         "its rows are not"
     );
+    let nowhere = told(known(None, false), false, TOPIC, one_binding());
+    assert!(
+        nowhere[0].starts_with("resync: this channel was lost before"),
+        "its connection was lost before rows flowed: {nowhere:?}"
+    );
     assert!(
         lost(&told(known(Some("5-10"), true), true, TOPIC, one_binding())),
         "another channel of the name is"

@@ -1,8 +1,11 @@
 //! A bounded pool of SQL connections.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use deadpool_postgres::{Client, Manager, ManagerConfig, PoolError, RecyclingMethod, Runtime, TimeoutType};
+use deadpool_postgres::{
+    Client, Hook, HookError, Manager, ManagerConfig, PoolError, RecyclingMethod, Runtime, TimeoutType,
+};
 
 use super::connect::{Connector, Session};
 use super::error::{ErrorKind, SqlError};
@@ -23,6 +26,8 @@ pub struct PoolOptions {
 #[derive(Clone)]
 pub struct Pool {
     inner: deadpool_postgres::Pool,
+    /// Connections that were made before are closed instead of being given out.
+    renewed: Arc<Mutex<Instant>>,
 }
 
 impl std::fmt::Debug for Pool {
@@ -46,7 +51,15 @@ impl Pool {
                 recycling_method: RecyclingMethod::Fast,
             },
         );
+        let renewed = Arc::new(Mutex::new(Instant::now()));
+        let oldest = Arc::clone(&renewed);
         let inner = deadpool_postgres::Pool::builder(manager)
+            .pre_recycle(Hook::sync_fn(move |_, metrics| {
+                match metrics.created < *oldest.lock().unwrap_or_else(PoisonError::into_inner) {
+                    true => Err(HookError::message("it was made before the pool was renewed")),
+                    false => Ok(()),
+                }
+            }))
             .max_size(options.size.max(1))
             .wait_timeout(Some(options.wait))
             .create_timeout(Some(settings.connect_timeout))
@@ -60,7 +73,7 @@ impl Pool {
                     Some(Box::new(cause)),
                 )
             })?;
-        Ok(Self { inner })
+        Ok(Self { inner, renewed })
     }
 
     /// A connection, for as long as the value lives. Dereferences to [`tokio_postgres::Client`].
@@ -80,6 +93,12 @@ impl Pool {
     /// Most connections at a time.
     pub fn max_size(&self) -> usize {
         self.inner.status().max_size
+    }
+
+    /// Closes what is open: idle connections now, those in use when they come back. The address may lead to another server.
+    pub fn renew(&self) {
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.inner.retain(|_, _| false);
     }
 
     /// Gives out no more connections and closes idle ones; those in use close when they come back.

@@ -4,10 +4,12 @@
 //! in the WAL and nothing else. Both decoders (`replication::wal2json` and `replication::pgoutput`) produce these types.
 
 mod cursor;
+mod lineage;
 mod lsn;
 mod row;
 
 pub use cursor::{Cursor, Epoch, InvalidCursor, Position, Seen, Since};
+pub use lineage::{Elsewhere, Lineage};
 pub use lsn::{InvalidLsn, Lsn};
 pub use row::{Layout, LayoutColumn, Row, RowBuilder, Value};
 
@@ -101,6 +103,8 @@ pub struct Transaction {
 /// How far the receiver of the stream is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandedOver {
+    /// Of which history the positions are, once that is known.
+    pub epoch: Option<Epoch>,
     /// Everything committed up to here has been delivered: within this process it need not come again.
     pub delivered: Lsn,
     /// Everything committed up to here is not needed by the next process either, and may be confirmed to the slot.
@@ -110,6 +114,7 @@ pub struct HandedOver {
 impl From<Lsn> for HandedOver {
     fn from(lsn: Lsn) -> Self {
         Self {
+            epoch: None,
             delivered: lsn,
             confirmable: lsn,
         }
@@ -150,12 +155,26 @@ pub enum Event {
     /// Positions from here on belong to this history, and everything that was committed behind `start` follows.
     Epoch {
         /// Which.
-        epoch: Epoch,
+        lineage: Arc<Lineage>,
         /// Where the slot stood.
         start: Lsn,
     },
+    /// Postgres has failed over, and the stream goes on.
+    FailedOver(FailedOver),
     /// The state of the stream itself changed.
     Stream(StreamState),
+}
+
+/// The database goes on under another history, which came from the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedOver {
+    /// Positions from here on belong to this history.
+    pub lineage: Arc<Lineage>,
+    /// Where the one before was left: what follows was committed behind that, and what came before this event and was committed
+    /// behind it has never happened.
+    pub left: Lsn,
+    /// Something of that kind came: what is to be said of it.
+    pub undone: Option<String>,
 }
 
 /// The tables that the stream carries.

@@ -19,7 +19,7 @@ struct Shared {
 impl Place {
     /// Another history begins.
     pub(super) fn begin(&self, epoch: Epoch, start: Lsn) {
-        // Whoever reads between the two finds a place that does not exist, which only costs a resynchronisation.
+        // Whoever reads in between finds none.
         self.0.commit.store(0, Ordering::SeqCst);
         self.0.epoch.store(epoch.0, Ordering::SeqCst);
         self.0.commit.store(start.0, Ordering::SeqCst);
@@ -31,11 +31,16 @@ impl Place {
     }
 
     pub(super) fn get(&self) -> Option<Cursor> {
-        let commit = self.0.commit.load(Ordering::Acquire);
-        let epoch = Epoch(self.0.epoch.load(Ordering::Acquire));
-        (commit != 0).then(|| Cursor {
-            epoch,
-            position: Position::behind(Lsn(commit)),
-        })
+        loop {
+            let epoch = self.0.epoch.load(Ordering::SeqCst);
+            let commit = self.0.commit.load(Ordering::SeqCst);
+            // A position of one history under the name of another could be one that is behind what happened there.
+            if self.0.epoch.load(Ordering::SeqCst) == epoch {
+                return (commit != 0).then(|| Cursor {
+                    epoch: Epoch(epoch),
+                    position: Position::behind(Lsn(commit)),
+                });
+            }
+        }
     }
 }

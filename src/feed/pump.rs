@@ -8,6 +8,7 @@ mod carried;
 mod commands;
 mod delivery;
 mod events;
+mod failover;
 mod held;
 mod resume;
 #[cfg(test)]
@@ -112,6 +113,8 @@ pub(super) struct Parts {
     pub(super) rooms: Rooms,
     pub(super) sampling: Option<Sampling>,
     pub(super) pool: Pool,
+    /// All that are asked for what changes raise.
+    pub(super) pools: Vec<Pool>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) events: mpsc::Receiver<Vec<Event>>,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
@@ -389,11 +392,14 @@ impl Pump {
                 reply.send(entry.subscriber.outbox.outbox());
             }
             let gap = since.as_ref().map(|since| self.reaches(id, since));
-            if let (Some(Ok(())), Some(since)) = (&gap, since) {
-                self.resuming.add(id, Comer::new((since, comes), on_live, answer));
-                continue;
-            }
-            let gap = gap.and_then(Result::err);
+            let gap = match gap {
+                Some(Ok(here)) => {
+                    self.resuming.add(id, Comer::new((here, comes), on_live, answer));
+                    continue;
+                }
+                Some(Err(gap)) => Some(gap),
+                None => None,
+            };
             if let Some(gap) = gap.as_ref().filter(|_| comes != Comes::Back) {
                 self.refuse(id, gap, answer);
                 continue;

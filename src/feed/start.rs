@@ -30,6 +30,8 @@ pub struct Outlets {
     pub rooms: Rooms,
     /// Connections for snapshots, as many as are read at once.
     pub snapshots: Pool,
+    /// Further pools whose connections are to be made anew when Postgres has failed over.
+    pub pools: Vec<Pool>,
     /// Shows the state of the stream.
     pub stream: watch::Sender<StreamStatus>,
     /// Bytes of WAL that the replay window may hold back.
@@ -86,6 +88,8 @@ impl Feed {
         });
         let marks = Marks::default();
         let states = outlets.stream.subscribe();
+        let mut pools = outlets.pools;
+        pools.extend([pool.clone(), outlets.snapshots.clone()]);
         let (recheck, snapshot_settings) = (settings.channel_recheck, settings.snapshot.clone());
         let pump = Pump::new(pump::Parts {
             settings,
@@ -94,6 +98,7 @@ impl Feed {
             rooms: outlets.rooms,
             sampling,
             pool: pool.clone(),
+            pools,
             metrics: Arc::clone(&metrics),
             events: incoming,
             commands: orders,

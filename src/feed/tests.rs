@@ -102,6 +102,7 @@ impl Rig {
             Outlets {
                 rooms: rooms.clone(),
                 snapshots: pool.clone(),
+                pools: Vec::new(),
                 stream,
                 wal_budget: watch::channel(u64::MAX).1,
             },

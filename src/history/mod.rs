@@ -10,7 +10,9 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::change::{Change, Cursor, Epoch, Lsn, Position, Row, Seen, Since, TableName, Transaction};
+use crate::change::{
+    Change, Elsewhere, Epoch, Lineage, Lsn, Position, Row, Seen, Since, TableName, Transaction,
+};
 
 /// How much is kept. Each bound holds.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +29,9 @@ pub enum Gap {
     /// The place belongs to another history.
     #[error("the database was replaced or restored")]
     Epoch,
+    /// The place belongs to a history that the database has left, and is behind where it did.
+    #[error("the database failed over, and the last of what was seen may be gone")]
+    Undone,
     /// What came behind the place has left the window.
     #[error("what was missed is older than the replay window")]
     TooOld,
@@ -52,7 +57,7 @@ const REMEMBERED: usize = 65_536;
 #[derive(Debug)]
 pub struct History {
     bounds: Bounds,
-    epoch: Option<Epoch>,
+    lineage: Option<Arc<Lineage>>,
     /// Some changes of one transaction each; a large one comes in parts.
     parts: VecDeque<Part>,
     bytes: usize,
@@ -92,7 +97,7 @@ impl History {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
-            epoch: None,
+            lineage: None,
             parts: VecDeque::new(),
             bytes: 0,
             floor: Position::default(),
@@ -105,17 +110,34 @@ impl History {
 
     /// Which history is kept here.
     pub fn epoch(&self) -> Option<Epoch> {
-        self.epoch
+        self.lineage.as_ref().map(|lineage| lineage.epoch())
     }
 
     /// Everything that comes belongs to this history, and was committed behind `start`.
-    pub fn begin(&mut self, epoch: Epoch, start: Lsn) {
+    pub fn begin(&mut self, lineage: Arc<Lineage>, start: Lsn) {
         *self = Self {
-            epoch: Some(epoch),
+            lineage: Some(lineage),
             floor: Position::behind(start),
             left: start,
             ..Self::new(self.bounds)
         };
+    }
+
+    /// Everything that comes belongs to another history, which came from this one and left it there: what was committed behind
+    /// has never happened.
+    pub fn fail_over(&mut self, lineage: Arc<Lineage>, left: Lsn) {
+        self.lineage = Some(lineage);
+        while let Some(part) = self.parts.pop_back_if(|part| part.transaction.place() > left) {
+            self.bytes -= part.bytes;
+        }
+        for (_, position) in &mut self.marks {
+            *position = (*position).min(left);
+        }
+        for from in self.carried.values_mut() {
+            *from = (*from).min(left);
+        }
+        self.left = self.left.min(left);
+        self.floor = self.floor.min(Position::behind(left));
     }
 
     /// The changes of these tables come from here on.
@@ -241,7 +263,8 @@ impl History {
         }
     }
 
-    /// Whether somebody can go on from there, with everything committed up to `position` delivered and these tables followed.
+    /// From where somebody can go on who wants to from there, in this history, with everything committed up to `position`
+    /// delivered and these tables followed.
     ///
     /// # Errors
     /// What would be missing.
@@ -250,11 +273,9 @@ impl History {
         since: &Since,
         position: Lsn,
         tables: impl IntoIterator<Item = &'t TableName>,
-    ) -> Result<(), Gap> {
-        let Cursor { epoch, position: at } = since.cursor;
-        if self.epoch != Some(epoch) {
-            return Err(Gap::Epoch);
-        }
+    ) -> Result<Since, Gap> {
+        let here = self.here(since)?;
+        let at = here.cursor.position;
         if at.commit > position {
             return Err(Gap::Ahead);
         }
@@ -267,7 +288,24 @@ impl History {
                 return Err(Gap::Table(table.clone()));
             }
         }
-        Ok(())
+        Ok(here)
+    }
+
+    /// The same place in this history.
+    fn here(&self, since: &Since) -> Result<Since, Gap> {
+        let lineage = self.lineage.as_ref().ok_or(Gap::Epoch)?;
+        let cursor = lineage.here(since.cursor).map_err(|elsewhere| match elsewhere {
+            Elsewhere::Unrelated => Gap::Epoch,
+            Elsewhere::Undone => Gap::Undone,
+        })?;
+        // A snapshot sees further than its place, and transactions that are gone have left their numbers to others.
+        if since.seen.is_some() && since.cursor.epoch != cursor.epoch {
+            return Err(Gap::Undone);
+        }
+        Ok(Since {
+            cursor,
+            ..since.clone()
+        })
     }
 
     /// A snapshot does not see a transaction that has left.

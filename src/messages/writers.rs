@@ -32,6 +32,11 @@ impl Writers {
         self.last().retain(|xid| !xids.contains(&i64::from(*xid)));
     }
 
+    /// What was said may be gone, and so nothing is waited for.
+    pub fn forget(&self) {
+        self.last().clear();
+    }
+
     fn last(&self) -> MutexGuard<'_, VecDeque<u32>> {
         // Nothing above leaves it half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -54,6 +54,16 @@ pub enum Failure {
     /// The server is starting, stopping or recovering.
     #[error("the server is not ready: {0}; it is tried again")]
     NotReady(String),
+    /// The server is a standby.
+    #[error(
+        "the server is a standby (in recovery) and has no changes to stream; once it is promoted, or the address leads to the primary, the stream goes on"
+    )]
+    InRecovery,
+    /// Two connections in a row met two servers.
+    #[error(
+        "two servers answer at the address of the database; it has to lead to the primary and to nothing else"
+    )]
+    TwoServers,
     /// Logical decoding is off.
     #[error("wal_level is {0}; run: ALTER SYSTEM SET wal_level = logical, and restart Postgres")]
     WalLevel(String),

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::failure::Failure;
 use crate::change::Lsn;
@@ -25,6 +25,12 @@ const STATEMENT: Duration = Duration::from_secs(10);
 /// Held for as long as the process reads from the slot, or wants to. The two numbers are the class of our locks ("rowc")
 /// and the slot's name.
 const LOCK: &str = "SELECT pg_catalog.pg_try_advisory_lock(1919907683, pg_catalog.hashtext($1::text))";
+
+/// A connection whose server has not answered for this long may be one to a host that has vanished, and is made again.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// Which start of which server the connection is to.
+const STARTED: &str = "SELECT pg_catalog.pg_postmaster_start_time()::text";
 
 const LOOK_AT_SLOT: &str = "SELECT active_pid, confirmed_flush_lsn::text FROM pg_catalog.pg_replication_slots \
                             WHERE slot_name = $1::text";
@@ -65,6 +71,35 @@ impl Guard {
                 .map_err(SqlError::during("locking the slot's name"))?;
         }
         Ok(self.locked)
+    }
+
+    /// Makes sure that the connection is to the server that was started then: a connection to another one, which was the primary
+    /// before and is still there, would own a slot that nobody reads.
+    pub(super) async fn meet(&mut self, started: &str) -> Result<(), Failure> {
+        if self.connection.is_some()
+            && let Ok(Ok(known)) = timeout(ANSWER, self.started()).await
+            && known == started
+        {
+            return Ok(());
+        }
+        self.leave();
+        match self.started().await? == started {
+            true => Ok(()),
+            false => Err(Failure::TwoServers),
+        }
+    }
+
+    /// Gives up the connection, and what is owned by it.
+    pub(super) fn leave(&mut self) {
+        self.connection = None;
+        self.locked = false;
+    }
+
+    async fn started(&mut self) -> Result<String, Failure> {
+        let row = self.connection().await?.query_one(STARTED, &[]).await;
+        row.and_then(|row| row.try_get(0))
+            .map_err(SqlError::during("asking when the server was started"))
+            .map_err(Failure::from)
     }
 
     /// Where the slot stands. Right after its stream has started, nobody but us moves it.

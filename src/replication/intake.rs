@@ -8,7 +8,7 @@ use super::failure::{Failure, ServerError};
 use super::progress::{Disorder, End, Item, Progress};
 use super::watcher::HEARTBEAT;
 use super::{Message, pgoutput, wal2json};
-use crate::change::{Change, Epoch, Event, Lsn, StreamState, Streamed, TableName};
+use crate::change::{Change, Event, FailedOver, Lineage, Lsn, StreamState, Streamed, TableName};
 use crate::telemetry::Metrics;
 
 /// A batch is passed on once it holds this many events or bytes of the stream.
@@ -46,8 +46,12 @@ impl Batch {
 
     /// Drops everything but what says how the stream is.
     fn keep_states(&mut self) {
-        self.events
-            .retain(|event| matches!(event, Event::Stream(_) | Event::Epoch { .. }));
+        self.events.retain(|event| {
+            matches!(
+                event,
+                Event::Stream(_) | Event::Epoch { .. } | Event::FailedOver(_)
+            )
+        });
         self.bytes = 0;
     }
 
@@ -129,11 +133,17 @@ impl Intake {
     }
 
     /// Positions belong to another history from here on. Must be followed by [`Intake::carry`].
-    pub(super) fn begin_epoch(&mut self, epoch: Epoch, start: Lsn) {
+    pub(super) fn begin_epoch(&mut self, lineage: Arc<Lineage>, start: Lsn) {
         self.batch
             .events
             .pop_if(|event| matches!(event, Event::Tables(_)));
-        self.batch.push(Event::Epoch { epoch, start }, 0);
+        self.batch.push(Event::Epoch { lineage, start }, 0);
+    }
+
+    /// The stream goes on in a history that came from the one before.
+    pub(super) fn fail_over(&mut self, over: FailedOver) {
+        self.missing = None;
+        self.batch.push(Event::FailedOver(over), 0);
     }
 
     /// These tables are streamed from here on.

@@ -28,6 +28,7 @@ mod slot;
 mod socket;
 mod stream;
 mod tables;
+mod timeline;
 mod unprintable;
 pub mod wal2json;
 mod walsender;

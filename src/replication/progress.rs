@@ -17,6 +17,8 @@ pub(super) struct Progress {
     floor: Lsn,
     /// The last non-transactional message passed on.
     message: Lsn,
+    /// The commit of the last transaction of which something was passed on.
+    shown: Option<Lsn>,
     /// The transaction whose begin has been passed on and whose commit has not.
     partial: Option<Partial>,
     /// The transaction that this connection is in.
@@ -94,6 +96,18 @@ impl Progress {
         };
     }
 
+    /// What was passed on goes on in a history that left it at `left`. Returns whether something was passed on that is not part
+    /// of it: whose commit record starts there or behind.
+    pub(super) fn fail_over(&mut self, left: Lsn) -> bool {
+        let undone = self.shown.is_some_and(|commit| commit >= left);
+        self.shown = self.shown.filter(|commit| *commit < left);
+        self.passed = self.passed.min(left);
+        self.floor = self.floor.min(left);
+        self.message = self.message.min(left);
+        self.partial = self.partial.take().filter(|partial| partial.commit < left);
+        undone
+    }
+
     /// Forgets what was passed on behind `handed_over`: it is to come again.
     pub(super) fn rewind(&mut self, handed_over: Lsn) {
         self.passed = handed_over.max(self.floor);
@@ -150,7 +164,9 @@ impl Progress {
             return Ok(Item::Skip);
         }
         current.seen += 1;
+        let commit = current.transaction.commit_lsn;
         let Some(partial) = &mut self.partial else {
+            self.shown = self.shown.max(Some(commit));
             self.partial = Some(Partial {
                 commit: current.transaction.commit_lsn,
                 items: 1,
@@ -282,6 +298,51 @@ mod tests {
         progress.keepalive(Lsn(50));
         assert!(!progress.confirmable(Lsn(20)));
         assert!(progress.confirmable(Lsn(40)));
+    }
+
+    /// Passes a transaction on whose commit record starts at `commit`, and which ends 10 behind it.
+    fn pass(progress: &mut Progress, commit: u64) {
+        let transaction = Transaction {
+            commit_lsn: Lsn(commit),
+            end_lsn: Lsn(commit + 10),
+            ..transaction(1)
+        };
+        progress.begin(transaction.clone()).unwrap();
+        progress.item(Lsn(commit - 1)).unwrap();
+        progress.commit(transaction).unwrap();
+    }
+
+    #[test]
+    fn a_commit_that_starts_where_the_history_was_left_is_undone() {
+        for (left, undone) in [(110, false), (101, false), (100, true), (90, true)] {
+            let mut progress = Progress::default();
+            pass(&mut progress, 100);
+            progress.keepalive(Lsn(200));
+            assert_eq!(progress.fail_over(Lsn(left)), undone, "{left}");
+            assert_eq!(progress.start(), Lsn(left));
+            assert!(!progress.fail_over(Lsn(left)), "told once");
+            // What the new history has there comes, whatever the old one had.
+            progress.begin(transaction(left + 5)).unwrap();
+            assert!(matches!(progress.item(Lsn(left + 1)), Ok(Item::First(_))));
+        }
+    }
+
+    #[test]
+    fn a_transaction_that_was_passed_on_in_part_goes_on_in_the_history_that_has_it() {
+        let mut progress = Progress::default();
+        progress.begin(transaction(101)).unwrap();
+        progress.item(Lsn(4)).unwrap();
+        let mut without = Progress::default();
+        without.begin(transaction(101)).unwrap();
+        without.item(Lsn(4)).unwrap();
+        assert!(!progress.fail_over(Lsn(101)));
+        progress.reconnect();
+        progress.begin(transaction(101)).unwrap();
+        assert_eq!(progress.item(Lsn(4)), Ok(Item::Skip));
+        assert!(without.fail_over(Lsn(100)));
+        without.reconnect();
+        without.begin(transaction(130)).unwrap();
+        assert!(matches!(without.item(Lsn(104)), Ok(Item::First(_))));
     }
 
     #[test]

@@ -143,8 +143,9 @@ impl Stream {
 
     /// Confirms what nobody needs any more, if it is a position of this epoch.
     pub(super) fn confirm(&mut self, feedback: &mut Feedback) {
-        let position = self.handed_over.borrow_and_update().confirmable;
-        if self.intake.progress.confirmable(position) {
+        let handed_over = *self.handed_over.borrow_and_update();
+        let position = self.here(handed_over, handed_over.confirmable);
+        if let Some(position) = position.filter(|at| self.intake.progress.confirmable(*at)) {
             self.new_epoch = false;
             feedback.confirm(position);
         }

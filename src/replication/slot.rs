@@ -1,8 +1,9 @@
 //! The permanent logical slot: is it there, is it ours, is it whole. Never recreated in silence.
 
 use super::failure::Failure;
+use super::timeline::{Identity, Relation};
 use super::walsender::Walsender;
-use crate::change::{Epoch, Lsn};
+use crate::change::Lsn;
 
 /// The extension of that name.
 pub const WAL2JSON: &str = "wal2json";
@@ -26,20 +27,6 @@ pub struct SlotSettings {
     pub failover: bool,
 }
 
-/// Which history the WAL positions belong to (manual, `IDENTIFY_SYSTEM`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
-    system: String,
-    timeline: String,
-}
-
-impl Identity {
-    /// The history that positions in this database belong to.
-    pub(super) fn epoch(&self, database: &str) -> Epoch {
-        Epoch::of(&self.system, &self.timeline, database)
-    }
-}
-
 /// What an earlier connection of this process knew.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
@@ -54,6 +41,8 @@ pub(super) struct Known {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Slot {
     pub(super) identity: Identity,
+    /// Where the history that was streamed from before was left, if this is one that came from it.
+    pub(super) left: Option<Lsn>,
     /// Why the stream does not continue the earlier one, if it does not.
     pub(super) reset: Option<String>,
     /// Where the slot stands.
@@ -76,7 +65,7 @@ pub(super) async fn open(
     if !is_slot_name(&settings.name) {
         return Err(Failure::SlotName(settings.name.clone()));
     }
-    let identity = identify(walsender).await?;
+    let identity = Identity::read(walsender).await?;
     let found = look(walsender, &settings.name).await?;
     if found.wal_level != "logical" {
         return Err(Failure::WalLevel(found.wal_level));
@@ -104,8 +93,10 @@ pub(super) async fn open(
             return Err(in_use(settings, *pid));
         }
     };
+    let left = known.identity.as_ref().and_then(|before| left(&identity, before));
     Ok(Slot {
         identity,
+        left,
         reset: verdict.reset(),
         confirmed,
         plugin: plugin.to_owned(),
@@ -161,15 +152,20 @@ fn judge(
     identity: &Identity,
 ) -> Result<Verdict, Failure> {
     let slot = &settings.name;
-    let moved = known.identity.as_ref().filter(|before| *before != identity);
-    let moved = moved.map(|before| {
-        let what = if before.system == identity.system {
-            "on another timeline"
-        } else {
-            "another database system"
-        };
-        format!("the server is {what} than before; changes may have been missed")
-    });
+    let relation = known.identity.as_ref().map(|before| identity.relation(before));
+    let moved = match relation {
+        None | Some(Relation::Same) => None,
+        Some(Relation::Descends(_)) if found.state.is_some() => None,
+        Some(Relation::Descends(_)) => Some(format!(
+            "the database failed over to a server that had no slot {slot}; changes may have been missed"
+        )),
+        Some(Relation::OtherTimeline) => Some(elsewhere("on another timeline")),
+        Some(Relation::OtherSystem) => Some(elsewhere("another database system")),
+    };
+    let passed = match relation {
+        Some(Relation::Descends(left)) => known.passed.min(left),
+        _ => known.passed,
+    };
     let Some(state) = &found.state else {
         return match (&known.identity, moved) {
             (None, _) => Ok(Verdict::Create { reset: None }),
@@ -204,10 +200,22 @@ fn judge(
         Some(pid) => return Err(in_use(settings, pid)),
         None => {}
     }
-    let advanced = (known.identity.is_some() && state.confirmed > known.passed).then(|| advanced(slot));
+    let advanced = (known.identity.is_some() && state.confirmed > passed).then(|| advanced(slot));
     Ok(Verdict::Use {
         reset: moved.or(advanced),
     })
+}
+
+fn elsewhere(what: &str) -> String {
+    format!("the server is {what} than before; changes may have been missed")
+}
+
+/// Where an earlier history was left for this one.
+fn left(identity: &Identity, before: &Identity) -> Option<Lsn> {
+    match identity.relation(before) {
+        Relation::Descends(left) => Some(left),
+        Relation::Same | Relation::OtherTimeline | Relation::OtherSystem => None,
+    }
 }
 
 /// Why a stream from a slot that others moved does not continue the earlier one.
@@ -240,14 +248,18 @@ fn in_use(settings: &SlotSettings, pid: u32) -> Failure {
     }
 }
 
-async fn identify(walsender: &mut Walsender) -> Result<Identity, Failure> {
-    let rows = walsender.query("IDENTIFY_SYSTEM").await?;
-    match rows.into_iter().next().map(|row| {
-        let mut row = row.into_iter();
-        (row.next().flatten(), row.next().flatten())
-    }) {
-        Some((Some(system), Some(timeline))) => Ok(Identity { system, timeline }),
-        _ => Err(Failure::Protocol("empty answer to IDENTIFY_SYSTEM")),
+/// Which start of which server this is: its time, if it is no standby.
+///
+/// # Errors
+/// [`Failure::InRecovery`] where it is.
+pub(super) async fn primary(walsender: &mut Walsender) -> Result<String, Failure> {
+    let sql = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_postmaster_start_time()::text";
+    let rows = walsender.query(sql).await?;
+    let mut row = rows.into_iter().next().unwrap_or_default().into_iter();
+    let (in_recovery, started) = (row.next().flatten(), row.next().flatten());
+    match in_recovery.as_deref() {
+        Some("t") => Err(Failure::InRecovery),
+        _ => Ok(started.unwrap_or_default()),
     }
 }
 
@@ -365,16 +377,13 @@ mod tests {
         }
     }
 
-    fn identity(system: &str, timeline: &str) -> Identity {
-        Identity {
-            system: system.to_owned(),
-            timeline: timeline.to_owned(),
-        }
+    fn identity(system: &str, timeline: u32) -> Identity {
+        Identity::of(system, timeline, &[])
     }
 
     fn known(passed: u64) -> Known {
         Known {
-            identity: Some(identity("1", "1")),
+            identity: Some(identity("1", 1)),
             passed: Lsn(passed),
             unreadable: None,
         }
@@ -406,7 +415,7 @@ mod tests {
     }
 
     fn verdict(found: &Found, known: &Known) -> Result<Verdict, String> {
-        judge(found, &settings(), known, &identity("1", "1")).map_err(|e| e.to_string())
+        judge(found, &settings(), known, &identity("1", 1)).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -439,7 +448,7 @@ mod tests {
             recreate_lost: true,
             ..settings()
         };
-        let here = identity("1", "1");
+        let here = identity("1", 1);
         let again = judge(&lost, &recreate, &known(100), &here).unwrap();
         assert!(matches!(again, Verdict::Recreate { .. }));
         let again = judge(&missing(), &recreate, &known(100), &here).unwrap();
@@ -463,7 +472,7 @@ mod tests {
         };
         let busy = found(|s| s.active_pid = Some(4711));
         assert_eq!(
-            judge(&busy, &take_over, &known(100), &identity("1", "1")).unwrap(),
+            judge(&busy, &take_over, &known(100), &identity("1", 1)).unwrap(),
             Verdict::TakeOver { pid: 4711 }
         );
     }
@@ -471,8 +480,8 @@ mod tests {
     #[test]
     fn another_history_is_a_reset() {
         for (identity, word) in [
-            (identity("2", "1"), "another database"),
-            (identity("1", "2"), "timeline"),
+            (identity("2", 1), "another database"),
+            (identity("1", 2), "timeline"),
         ] {
             let used = judge(&found(|_| {}), &settings(), &known(100), &identity).unwrap();
             assert!(used.reset().is_some_and(|text| text.contains(word)));
@@ -485,6 +494,27 @@ mod tests {
                 .reset()
                 .is_some_and(|text| text.contains("somebody else"))
         );
+    }
+
+    #[test]
+    fn a_slot_that_a_promoted_standby_has_continues_the_stream() {
+        let promoted = Identity::of("1", 2, &[(1, 90)]);
+        let verdict = |found: &Found, passed| judge(found, &settings(), &known(passed), &promoted).unwrap();
+        let behind = found(|slot| slot.confirmed = Lsn(80));
+        assert_eq!(verdict(&behind, 85), Verdict::Use { reset: None });
+        assert_eq!(verdict(&behind, 95), Verdict::Use { reset: None });
+        let at = found(|slot| slot.confirmed = Lsn(90));
+        assert_eq!(verdict(&at, 95), Verdict::Use { reset: None });
+        let advanced = |found: &Found, passed| {
+            verdict(found, passed)
+                .reset()
+                .is_some_and(|text| text.contains("advanced"))
+        };
+        assert!(advanced(&at, 89));
+        let beyond = found(|slot| slot.confirmed = Lsn(91));
+        assert!(advanced(&beyond, 95), "what was passed on behind 90 says nothing");
+        let made = verdict(&missing(), 85).reset();
+        assert!(made.is_some_and(|text| text.contains("had no slot rowcast")));
     }
 
     #[test]

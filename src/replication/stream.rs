@@ -17,7 +17,7 @@ use super::tables::Tables;
 use super::unprintable::Unprintable;
 use super::walsender::Walsender;
 use super::{pgoutput, wal2json};
-use crate::change::{Event, HandedOver, Lsn, StreamState, TableName};
+use crate::change::{Event, FailedOver, HandedOver, Lineage, Lsn, StreamState, TableName};
 use crate::postgres::ConnectSettings;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
@@ -28,6 +28,10 @@ const STABLE: Duration = Duration::from_secs(10);
 const SLOW_SLOT: Duration = Duration::from_secs(5);
 /// Longest time for ending the copy politely. A server in the middle of a large transaction does not hear us.
 const END_COPY: Duration = Duration::from_secs(5);
+
+/// Why whoever is there has to load its rows after a failover.
+const UNDONE: &str =
+    "the database failed over, and transactions that were shown are gone with the server before";
 
 /// What the stream is told at the start.
 #[derive(Clone, Debug)]
@@ -80,6 +84,7 @@ pub async fn run(
         settings,
         events,
         handed_over,
+        lineage: Arc::default(),
         new_epoch: false,
         confirmed: Lsn(0),
         signals,
@@ -110,6 +115,8 @@ pub(super) struct Stream {
     pub(super) tables: Tables,
     pub(super) events: mpsc::Sender<Vec<Event>>,
     pub(super) handed_over: watch::Receiver<HandedOver>,
+    /// What positions of this history and of others mean.
+    lineage: Arc<Lineage>,
     /// Nothing of this epoch has been handed over yet: `handed_over` still shows a position of the old one.
     pub(super) new_epoch: bool,
     confirmed: Lsn,
@@ -135,6 +142,8 @@ enum Start {
     Anew,
     /// Where the connection before ended.
     Continues,
+    /// There, or where the history of the connection before was left, if that is before it.
+    FailsOver(Lsn),
 }
 
 /// How a server that waits for the slot takes it.
@@ -228,6 +237,12 @@ impl Stream {
 
     /// Finds the slot, or makes it with the first plugin that the server has.
     async fn open_slot(&mut self, walsender: &mut Walsender) -> Result<Slot, Failure> {
+        let primary = match slot::primary(walsender).await {
+            Ok(started) => self.guard.meet(&started).await,
+            Err(failure) => Err(failure),
+        };
+        // What is owned on a standby, or on the primary of before, keeps nobody from anything.
+        primary.inspect_err(|_| self.guard.leave())?;
         // Before the slot is looked at, or made: of several servers that start at once, one goes on.
         if !self.guard.lock().await? && !self.settings.slot.take_over {
             return Err(self.guard.in_use().await?);
@@ -277,7 +292,7 @@ impl Stream {
             self.known.unreadable = None;
         }
         if self.known.identity.is_some() && self.reset.is_none() {
-            return Start::Continues;
+            return slot.left.map_or(Start::Continues, Start::FailsOver);
         }
         self.new_epoch(slot.confirmed);
         Start::Anew
@@ -293,7 +308,10 @@ impl Stream {
     async fn copy(&mut self, walsender: &mut Walsender, slot: &Slot, how: Start) -> Result<Stop, Failure> {
         self.intake.progress.reconnect();
         self.rewire();
-        let start = self.intake.progress.start();
+        let start = match how {
+            Start::FailsOver(left) => self.intake.progress.start().min(left),
+            Start::Anew | Start::Continues => self.intake.progress.start(),
+        };
         let options = self.start_options(slot);
         let command = format!(
             "START_REPLICATION SLOT {} LOGICAL {start} {options}",
@@ -332,28 +350,59 @@ impl Stream {
         let Some(standing) = self.guard.standing().await? else {
             return Err(Failure::SlotGone { slot: name });
         };
-        if standing > start && how == Start::Continues {
+        if standing > start && how != Start::Anew {
             self.reset = Some(slot::advanced(&name));
         }
         let start = start.max(standing);
+        let lineage = slot.identity.lineage(&self.settings.connect.database);
         if how == Start::Anew || self.reset.is_some() {
             self.new_epoch(start);
-            let epoch = slot.identity.epoch(&self.settings.connect.database);
+            self.lineage = Arc::new(lineage);
             // In front of the new epoch: nobody may be held to be there who has not been told.
             if let Some(reason) = self.reset.take() {
                 tracing::error!(%reason, "replication stream does not continue the earlier one");
                 self.tell(StreamState::Reset(reason));
             }
-            self.intake.begin_epoch(epoch, start);
+            self.intake.begin_epoch(Arc::clone(&self.lineage), start);
             if let Some(streamed) = self.tables.streamed() {
                 self.intake.carry(streamed);
             }
+        } else if let Start::FailsOver(left) = how {
+            self.fail_over(lineage, left);
         }
         // Until the first stream has started, nothing is known that a slot could fail to continue.
         self.known.identity = Some(slot.identity.clone());
         // What committed before has left the slot. Nobody has to wait for the first transaction to learn that.
         self.intake.keepalive(start);
         Ok(())
+    }
+
+    /// The database is another server now, which came from the one before and has the slot: the stream goes on.
+    fn fail_over(&mut self, mut lineage: Lineage, left: Lsn) {
+        let passed = self.intake.progress.start();
+        let undone = self.intake.progress.fail_over(left);
+        lineage.learn(&self.lineage);
+        if !undone {
+            lineage.quiet(self.lineage.epoch(), passed);
+        }
+        self.lineage = Arc::new(lineage);
+        self.confirmed = self.confirmed.min(left);
+        let undone = undone.then(|| UNDONE.to_owned());
+        match &undone {
+            Some(_) => {
+                tracing::error!(%left, %passed, "postgres failed over without transactions that were delivered")
+            }
+            None => tracing::warn!(%left, "postgres failed over; the stream goes on and nothing was missed"),
+        }
+        if let Some(reason) = &undone {
+            self.metrics.replication_live.set(0);
+            self.told = StreamState::Reset(reason.clone());
+        }
+        self.intake.fail_over(FailedOver {
+            lineage: Arc::clone(&self.lineage),
+            left,
+            undone,
+        });
     }
 
     /// START_REPLICATION was refused although the slot looked well: somebody was faster, or the plugin has lost trust.
@@ -372,12 +421,18 @@ impl Stream {
     /// handed over was read without them: it comes again.
     fn rewire(&mut self) {
         if let Some(streamed) = self.tables.take_up() {
-            let handed_over = if self.new_epoch {
-                Lsn(0)
-            } else {
-                self.handed_over.borrow().delivered
-            };
-            self.intake.rewind(handed_over, streamed);
+            let handed_over = *self.handed_over.borrow();
+            let delivered = self.here(handed_over, handed_over.delivered);
+            let delivered = delivered.filter(|_| !self.new_epoch).unwrap_or_default();
+            self.intake.rewind(delivered, streamed);
+        }
+    }
+
+    /// What a position that was handed over means in this history. The receiver may not have heard of it yet.
+    pub(super) fn here(&self, handed_over: HandedOver, position: Lsn) -> Option<Lsn> {
+        match handed_over.epoch {
+            Some(epoch) => self.lineage.within(epoch, position),
+            None => Some(position),
         }
     }
 

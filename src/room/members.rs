@@ -236,8 +236,9 @@ impl Room {
         let encode = |version| content.encode(version, &self.name.topic);
         let mut frames = Frames::new(|version| encode(version).map(Frame::from));
         let (mut sent, mut kept, mut dropped) = (0, 0, 0);
+        let lineage = members.past.lineage();
         for (at, seat) in &mut members.seats {
-            if (from == Some(at) && !seat.own) || !seat.awaits(origin) {
+            if (from == Some(at) && !seat.own) || !seat.awaits(origin, &lineage) {
                 continue;
             }
             match seat.say((broadcast.id, number), |version| frames.get(version)) {

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::change::Lineage;
 use crate::hub::{HeldFrame, Lane};
 use crate::presence::Payload;
 use crate::protocol::{Broadcast, Ref, Version};
@@ -129,6 +130,11 @@ impl Rooms {
     /// By which this run of the server is told from others in [`Since`].
     pub fn instance(&self) -> u64 {
         self.0.instance()
+    }
+
+    /// Places in what comes from the database are of this history from here on, or of one that it came from.
+    pub fn follow(&self, lineage: Arc<Lineage>) {
+        self.0.follow(lineage);
     }
 
     /// Lets somebody in. Without a reply to wait for it gets the state of presence right away.

@@ -6,13 +6,13 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::change::{Cursor, Lsn};
+use crate::change::{Cursor, Elsewhere, Lineage, Lsn};
 use crate::protocol::Broadcast;
 use crate::telemetry::Metrics;
 
@@ -80,6 +80,20 @@ impl FromStr for Since {
     }
 }
 
+impl Since {
+    /// Whether what the database said with a commit there is news to somebody who was with another run of the server.
+    pub(super) fn lacks(&self, commit: Lsn, lineage: &Lineage) -> bool {
+        let Some(stream) = self.stream else {
+            return false;
+        };
+        match lineage.here(stream) {
+            Ok(here) => commit > here.position.commit,
+            Err(Elsewhere::Undone) => lineage.left(stream.epoch).is_none_or(|left| commit > left),
+            Err(Elsewhere::Unrelated) => false,
+        }
+    }
+}
+
 /// Why not all that was said can be said again. `Display` is for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Missed {
@@ -110,6 +124,8 @@ pub enum Origin {
 pub(super) struct Store {
     pub(super) keeps: Keeps,
     pub(super) instance: u64,
+    /// Of the places in what comes from the database.
+    lineage: RwLock<Arc<Lineage>>,
     bytes: AtomicUsize,
     /// Behind the last broadcast of every room that is no more: those that are made anew go on there, or places in the ones
     /// before would seem to be places in them.
@@ -122,10 +138,19 @@ impl Store {
         Self {
             keeps,
             instance: rand::random(),
+            lineage: RwLock::default(),
             bytes: AtomicUsize::new(0),
             highest: AtomicU64::new(0),
             metrics,
         }
+    }
+
+    pub(super) fn follow(&self, lineage: Arc<Lineage>) {
+        *self.lineage.write().unwrap_or_else(PoisonError::into_inner) = lineage;
+    }
+
+    fn lineage(&self) -> Arc<Lineage> {
+        Arc::clone(&self.lineage.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn add(&self, bytes: usize) -> usize {
@@ -183,6 +208,11 @@ impl Past {
             returning: 0,
             until: None,
         }
+    }
+
+    /// What places in what comes from the database mean.
+    pub(super) fn lineage(&self) -> Arc<Lineage> {
+        self.store.lineage()
     }
 
     /// The last broadcast of all.
@@ -253,12 +283,10 @@ impl Past {
             None
         };
         let own = move |kept: &Kept| who.is_some() && kept.origin == Origin::Client(who);
-        let (number, stream) = (since.number, since.stream);
+        let (since, lineage) = (*since, self.store.lineage());
         let wanted = move |kept: &&Kept| match (here, kept.origin) {
-            (true, _) => kept.number > number && !own(kept),
-            (false, Origin::Stream { commit, .. }) => {
-                stream.is_some_and(|stream| commit > stream.position.commit)
-            }
+            (true, _) => kept.number > since.number && !own(kept),
+            (false, Origin::Stream { commit, .. }) => since.lacks(commit, &lineage),
             (false, Origin::Client(_)) => false,
         };
         let kept = self.kept.iter().filter(wanted);

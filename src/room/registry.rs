@@ -13,6 +13,7 @@ use super::members::{Closed, Room};
 use super::past::{Missed, Origin, Store};
 use super::seat::Seat;
 use super::telling::Teller;
+use crate::change::Lineage;
 use crate::protocol::Broadcast;
 
 /// The least time between two looks at a room's past.
@@ -43,6 +44,10 @@ impl Registry {
 
     pub(super) fn instance(&self) -> u64 {
         self.store.instance
+    }
+
+    pub(super) fn follow(&self, lineage: Arc<Lineage>) {
+        self.store.follow(lineage);
     }
 
     /// Says something from outside. What the database said is kept although nobody is there.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{Entry, Hears, Origin, Return};
+use crate::change::Lineage;
 use crate::hub::{At, Frame, HeldFrame, Lane};
 use crate::presence::MemberId;
 use crate::protocol::{self, Ref, Version};
@@ -156,14 +157,12 @@ impl Seat {
     }
 
     /// Whether it wants something of this origin: what another run of the server may have said only if it was with that one.
-    pub(super) fn awaits(&self, origin: Origin) -> bool {
+    pub(super) fn awaits(&self, origin: Origin, lineage: &Lineage) -> bool {
         let Origin::Stream { commit, again: true } = origin else {
             return true;
         };
         let since = self.returns.and_then(|returns| returns.since);
-        since
-            .and_then(|since| since.stream)
-            .is_some_and(|stream| commit > stream.position.commit)
+        since.is_some_and(|since| since.lacks(commit, lineage))
     }
 
     /// Tells a diff of presence, unless the state is to come first.

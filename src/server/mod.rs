@@ -97,10 +97,8 @@ async fn serve(
     let (health, slot) = watch::channel(None);
     let (budget, wal_budget) = watch::channel(settings::wal_budget(&config));
     let connect = settings::connect(&config);
-    let messages = Messages::new(
-        Pool::new(&connect, &settings::messages_pool(&config))?,
-        config.limits.outbox_bytes / 2,
-    );
+    let messages_pool = Pool::new(&connect, &settings::messages_pool(&config))?;
+    let messages = Messages::new(messages_pool.clone(), config.limits.outbox_bytes / 2);
     let rooms = Rooms::start(settings::rooms(&config), Arc::clone(&metrics), shutdown);
     let places = Places::new(config.resume.window, config.resume.places);
     let keeper = match config.resume.keep_places {
@@ -151,6 +149,7 @@ async fn serve(
         catalog_pool: Pool::new(&connect, &settings::catalog_pool(&config))?,
         judge_pool: Pool::new(&connect, &settings::judge_pool(&config))?,
         snapshot_pool: Pool::new(&connect, &settings::snapshot_pool(&config))?,
+        messages_pool,
         connect,
         config,
         policies,

@@ -26,6 +26,7 @@ pub(super) struct Startup {
     pub(super) catalog_pool: Pool,
     pub(super) judge_pool: Pool,
     pub(super) snapshot_pool: Pool,
+    pub(super) messages_pool: Pool,
     pub(super) policies: PolicySet,
     pub(super) rooms: Rooms,
     pub(super) stream: watch::Sender<StreamStatus>,
@@ -136,6 +137,7 @@ impl Startup {
             Outlets {
                 rooms: self.rooms.clone(),
                 snapshots: self.snapshot_pool.clone(),
+                pools: vec![self.judge_pool.clone(), self.messages_pool.clone()],
                 stream: self.stream.clone(),
                 wal_budget: self.wal_budget.clone(),
             },

@@ -146,6 +146,7 @@ impl Rig {
                     &shutdown,
                 ),
                 snapshots: pool(1),
+                pools: Vec::new(),
                 stream: states,
                 wal_budget: watch::channel(u64::MAX).1,
             },

@@ -63,7 +63,8 @@ impl Pump {
                     self.carries(streamed, shutdown).await;
                 }
                 Event::Stream(state) => self.stream_changed(&state),
-                Event::Epoch { epoch, start } => self.begin_epoch(epoch, start),
+                Event::Epoch { lineage, start } => self.begin_epoch(lineage, start),
+                Event::FailedOver(over) => self.failed_over(over, shutdown).await,
             }
             self.settle();
         }
@@ -75,11 +76,14 @@ impl Pump {
     /// While the stream is being told of other tables, what still comes of the old ones will come again.
     fn discards(&self, event: &Event) -> bool {
         self.streaming.is_none()
-            && !matches!(event, Event::Tables(_) | Event::Stream(_) | Event::Epoch { .. })
+            && !matches!(
+                event,
+                Event::Tables(_) | Event::Stream(_) | Event::Epoch { .. } | Event::FailedOver(_)
+            )
     }
 
     /// The transaction does not go on: what came of it comes again, or is among what was missed.
-    fn abandon(&mut self) {
+    pub(super) fn abandon(&mut self) {
         if let Some(transaction) = self.transaction.take() {
             self.history.abandon(&transaction);
         }
@@ -137,6 +141,11 @@ impl Pump {
             // The stream has logged why.
             StreamState::Interrupted(_) | StreamState::Starting => {}
         }
+        self.publish(state);
+    }
+
+    /// Shows a state of the stream.
+    pub(super) fn publish(&self, state: &StreamState) {
         self.parts
             .stream
             .send_if_modified(|status| status.becomes(state.clone()));

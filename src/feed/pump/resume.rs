@@ -5,10 +5,11 @@
 //! steps live changes go on. Whoever's outbox fills up goes on in a later pass, when it has been read.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Answer, Comes, Pump, push, respond};
-use crate::change::{Change, Cursor, Epoch, Lsn, Position, Since, Transaction};
+use crate::change::{Change, Cursor, Epoch, HandedOver, Lineage, Lsn, Position, Since, Transaction};
 use crate::feed::SubscribeError;
 use crate::feed::notice;
 use crate::feed::roster::{Entry, Roster};
@@ -27,11 +28,11 @@ const PORTION: std::ops::RangeInclusive<usize> = 8..=512;
 /// Somebody who comes back.
 #[derive(Debug)]
 pub(super) struct Comer {
-    since: Since,
+    pub(super) since: Since,
     /// What comes up to here has been seen to.
-    reached: Position,
+    pub(super) reached: Position,
     /// Why it does not get everything, if it does not.
-    gap: Option<Gap>,
+    pub(super) gap: Option<Gap>,
     comes: Comes,
     on_live: Vec<Frame>,
     answer: Answer,
@@ -63,11 +64,11 @@ impl Comer {
 #[derive(Debug, Default)]
 pub(super) struct Resuming {
     /// Those who wait for the next pass.
-    waiting: HashMap<SubscriberId, Comer>,
+    pub(super) waiting: HashMap<SubscriberId, Comer>,
     /// Those whom this pass is for.
-    pass: HashMap<SubscriberId, Comer>,
+    pub(super) pass: HashMap<SubscriberId, Comer>,
     /// What the pass has seen to.
-    reached: Position,
+    pub(super) reached: Position,
     /// [`Roster::put_out`], when those of the pass were looked at.
     put_out: u64,
     /// [`PORTION`], by what the last one took.
@@ -175,8 +176,8 @@ impl<'a> Recipients<'a> {
 }
 
 impl Pump {
-    /// Whether somebody can go on from there.
-    pub(super) fn reaches(&self, id: SubscriberId, since: &Since) -> Result<(), Gap> {
+    /// From where somebody can go on who wants to from there.
+    pub(super) fn reaches(&self, id: SubscriberId, since: &Since) -> Result<Since, Gap> {
         let tables = self.roster.tables(id).filter_map(|oid| self.snapshot.table(oid));
         let tables: Vec<_> = tables.map(|table| &table.name).collect();
         self.history.reaches(since, self.position, tables)
@@ -364,13 +365,14 @@ impl Pump {
     pub(super) fn retain(&mut self) {
         let budget = *self.parts.wal_budget.borrow();
         let now = Instant::now();
-        let confirmable = self.history.settle(now, self.position, budget);
-        let delivered = self.position;
-        self.parts.handed_over.send_if_modified(|before| {
-            let moved = before.delivered != delivered || before.confirmable != confirmable;
-            (before.delivered, before.confirmable) = (delivered, confirmable);
-            moved
-        });
+        let now = HandedOver {
+            epoch: self.history.epoch(),
+            confirmable: self.history.settle(now, self.position, budget),
+            delivered: self.position,
+        };
+        self.parts
+            .handed_over
+            .send_if_modified(|before| std::mem::replace(before, now) != now);
     }
 
     /// What operators see of the window.
@@ -391,7 +393,7 @@ impl Pump {
     }
 
     /// Positions belong to another history from here on.
-    pub(super) fn begin_epoch(&mut self, epoch: Epoch, start: Lsn) {
+    pub(super) fn begin_epoch(&mut self, lineage: Arc<Lineage>, start: Lsn) {
         // Those who are catching up cannot any more.
         for comer in self
             .resuming
@@ -403,7 +405,9 @@ impl Pump {
                 comer.gap.get_or_insert(Gap::Epoch);
             }
         }
-        self.history.begin(epoch, start);
+        let epoch = lineage.epoch();
+        self.parts.rooms.follow(Arc::clone(&lineage));
+        self.history.begin(lineage, start);
         self.position = Lsn::default();
         self.resuming.reached = Position::default();
         self.place.begin(epoch, start);
@@ -414,6 +418,7 @@ impl Pump {
 fn label(gap: &Gap) -> &'static str {
     match gap {
         Gap::Epoch => "epoch",
+        Gap::Undone => "undone",
         Gap::TooOld => "too_old",
         Gap::Ahead => "ahead",
         Gap::Table(_) => "table",

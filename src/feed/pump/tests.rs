@@ -1,4 +1,5 @@
 mod broadcasts;
+mod failover;
 mod resume;
 mod transactions;
 
@@ -81,6 +82,7 @@ async fn pump() -> (Pump, Connection) {
         ),
         sampling: None,
         pool,
+        pools: Vec::new(),
         metrics,
         events: mpsc::channel(1).1,
         commands: mpsc::unbounded_channel().1,

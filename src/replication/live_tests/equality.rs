@@ -58,7 +58,11 @@ fn line(event: &Event) -> Option<String> {
         }
         Event::Change(change) => change_line(change),
         Event::Message { prefix, content, .. } => format!("message {prefix} {content}"),
-        Event::Position(_) | Event::Tables(_) | Event::Epoch { .. } | Event::Stream(_) => return None,
+        Event::Position(_)
+        | Event::Tables(_)
+        | Event::Epoch { .. }
+        | Event::FailedOver(_)
+        | Event::Stream(_) => return None,
     })
 }
 

@@ -39,7 +39,11 @@ async fn a_walsender_killed_amid_a_large_transaction_is_continued_with(settings:
             }
             Event::Begin(_) => begins += 1,
             Event::Commit(_) => commits += 1,
-            Event::Position(_) | Event::Message { .. } | Event::Tables(_) | Event::Epoch { .. } => {}
+            Event::Position(_)
+            | Event::Message { .. }
+            | Event::Tables(_)
+            | Event::Epoch { .. }
+            | Event::FailedOver(_) => {}
             Event::Stream(StreamState::Interrupted(why)) => assert!(
                 why.contains("57P01") || why.contains("in use") || why.contains("ended"),
                 "{why}"

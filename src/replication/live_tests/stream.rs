@@ -18,7 +18,7 @@ fn shape(events: &[Event]) -> String {
             }),
             Event::Message { content, .. } => shape.push_str(content),
             Event::Commit(_) => shape.push('C'),
-            Event::Position(_) | Event::Tables(_) | Event::Epoch { .. } => {}
+            Event::Position(_) | Event::Tables(_) | Event::Epoch { .. } | Event::FailedOver(_) => {}
             Event::Stream(_) => shape.push('S'),
         }
     }

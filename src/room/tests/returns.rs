@@ -147,6 +147,8 @@ async fn what_the_database_said_is_said_again_by_the_next_server_to_those_who_mi
         };
         house.rooms.publish(&name("realtime:a"), &said(event), origin)
     };
+    let lineage = crate::change::Lineage::new(cursor(0).epoch);
+    house.rooms.follow(std::sync::Arc::new(lineage));
     // The next run reads the window again before anybody is there, and some of it after.
     say("known", 10, true);
     say("missed", 20, true);
@@ -171,6 +173,45 @@ async fn what_the_database_said_is_said_again_by_the_next_server_to_those_who_mi
     );
     assert_eq!(events(&new), ["new"]);
     drop((back, fresh));
+}
+
+/// The database failed over at 15. Who was behind that saw what is gone, and has everything else up to there.
+#[tokio::test]
+async fn places_of_a_history_that_the_database_left_are_understood() {
+    use crate::change::{Cursor, Epoch, Lineage, Lsn, Position};
+    let house = House::new();
+    let lineage = Lineage::new(Epoch(2)).from(Epoch(1), Lsn(15));
+    house.rooms.follow(std::sync::Arc::new(lineage));
+    let outboxes: Vec<_> = [(1, 9), (1, 12), (1, 25), (2, 25), (3, 0)]
+        .into_iter()
+        .map(|(epoch, commit)| {
+            let stream = Cursor {
+                epoch: Epoch(epoch),
+                position: Position::behind(Lsn(commit)),
+            };
+            let since = Since {
+                instance: house.rooms.instance() ^ 1,
+                number: 7,
+                stream: Some(stream),
+            };
+            let outbox = outbox();
+            let member = house.enter("realtime:a", returning(&outbox, commit, Some(since)));
+            (outbox, member)
+        })
+        .collect();
+    for (event, commit) in [("first", 10), ("second", 20), ("third", 30)] {
+        let origin = Origin::Stream {
+            commit: Lsn(commit),
+            again: true,
+        };
+        house.rooms.publish(&name("realtime:a"), &said(event), origin);
+    }
+    let heard: Vec<_> = outboxes.iter().map(|(outbox, _)| events(outbox)).collect();
+    assert_eq!(heard[0], ["first", "second", "third"]);
+    assert_eq!(heard[1], ["second", "third"]);
+    assert_eq!(heard[2], ["second", "third"], "its second one is gone");
+    assert_eq!(heard[3], ["third"]);
+    assert!(heard[4].is_empty(), "of another database");
 }
 
 #[tokio::test]

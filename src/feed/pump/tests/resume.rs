@@ -2,14 +2,14 @@
 
 use super::transactions::{batch, delivered, insert, live};
 use super::*;
-use crate::change::{Change, Cursor, Epoch, Position, Streamed};
+use crate::change::{Change, Cursor, Epoch, Lineage, Position, Streamed};
 use crate::hub::{Drained, Outbox};
 use futures_util::FutureExt;
 
-const EPOCH: Epoch = Epoch(9);
+pub(super) const EPOCH: Epoch = Epoch(9);
 
 /// A transaction that inserts a row with this `id` and ends there.
-fn transaction(end: u64, id: &str) -> Vec<Event> {
+pub(super) fn transaction(end: u64, id: &str) -> Vec<Event> {
     let transaction = Arc::new(Transaction {
         xid: u32::try_from(end).unwrap(),
         commit_lsn: Lsn(end - 1),
@@ -24,10 +24,10 @@ fn transaction(end: u64, id: &str) -> Vec<Event> {
 }
 
 /// A pump whose window begins at 100, with a live subscriber.
-async fn started() -> (Pump, Lane, Connection) {
+pub(super) async fn started() -> (Pump, Lane, Connection) {
     let (mut pump, lane, db) = live().await;
     let begin = Event::Epoch {
-        epoch: EPOCH,
+        lineage: Arc::new(Lineage::new(EPOCH)),
         start: Lsn(100),
     };
     let tables = Event::Tables(Streamed {
@@ -38,7 +38,7 @@ async fn started() -> (Pump, Lane, Connection) {
     (pump, lane, db)
 }
 
-fn behind(commit: u64) -> Since {
+pub(super) fn behind(commit: u64) -> Since {
     Cursor {
         epoch: EPOCH,
         position: Position::behind(Lsn(commit)),
@@ -47,7 +47,7 @@ fn behind(commit: u64) -> Since {
 }
 
 /// Somebody comes back; its outbox takes this many frames.
-async fn come_back(pump: &mut Pump, id: u64, since: Since, frames: usize) -> Lane {
+pub(super) async fn come_back(pump: &mut Pump, id: u64, since: Since, frames: usize) -> Lane {
     let (mut add, _answered) = checked(pump).await;
     let lane = Lane::new(&Outbox::new(Bounds {
         frames,
@@ -63,7 +63,7 @@ async fn come_back(pump: &mut Pump, id: u64, since: Since, frames: usize) -> Lan
 }
 
 /// What has come: ids of rows, or the message of a notice, or what is sent when somebody is live.
-fn heard(lane: &Lane) -> Vec<String> {
+pub(super) fn heard(lane: &Lane) -> Vec<String> {
     let Some(Drained::Frames(frames)) = lane.outbox().drain().now_or_never() else {
         return Vec::new();
     };
@@ -87,7 +87,7 @@ fn heard(lane: &Lane) -> Vec<String> {
         .collect()
 }
 
-async fn catch_up(pump: &mut Pump) {
+pub(super) async fn catch_up(pump: &mut Pump) {
     while pump.can_catch_up() {
         pump.catch_up().await;
     }

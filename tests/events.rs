@@ -2,7 +2,7 @@
 
 mod http2;
 mod polls;
-mod reader;
+pub(crate) mod reader;
 mod snapshots;
 mod streams;
 

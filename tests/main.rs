@@ -20,6 +20,7 @@ mod delivery;
 mod demo;
 mod dev;
 mod events;
+mod failover;
 mod filters;
 mod forms;
 mod limits;

@@ -6,9 +6,9 @@ use crate::support::{LIMIT, Server};
 
 /// A reader of server-sent events that keeps its place.
 #[derive(Default)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     /// What `EventSource` calls the last event ID string.
-    pub(super) last_id: String,
+    pub(crate) last_id: String,
     response: Option<reqwest::Response>,
     text: String,
     /// Bytes until it is cut off.
@@ -16,28 +16,28 @@ pub(super) struct Reader {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Event {
-    pub(super) name: String,
-    pub(super) data: Value,
+pub(crate) struct Event {
+    pub(crate) name: String,
+    pub(crate) data: Value,
 }
 
 impl Event {
     /// The row of an INSERT into this table.
-    pub(super) fn inserted(&self, table: &str) -> Option<i64> {
+    pub(crate) fn inserted(&self, table: &str) -> Option<i64> {
         let data = &self.data["payload"]["data"];
         let fits = self.name == "postgres_changes" && data["table"] == table;
         fits.then(|| data["record"]["id"].as_i64().expect("an id"))
     }
 
     /// What a `system` event says.
-    pub(super) fn says(&self) -> &str {
+    pub(crate) fn says(&self) -> &str {
         self.data["payload"]["message"].as_str().unwrap_or_default()
     }
 }
 
 impl Reader {
     /// One that has been there before.
-    pub(super) fn at(last_id: &str) -> Self {
+    pub(crate) fn at(last_id: &str) -> Self {
         Self {
             last_id: last_id.to_owned(),
             ..Self::default()
@@ -45,9 +45,14 @@ impl Reader {
     }
 
     /// Opens the stream, behind the last place if there is one, and reads no more than so many bytes of it.
-    pub(super) async fn open(&mut self, server: &Server, query: &str, token: &str, bytes: usize) -> u16 {
+    pub(crate) async fn open(&mut self, server: &Server, query: &str, token: &str, bytes: usize) -> u16 {
+        self.open_at(&server.url(), query, token, bytes).await
+    }
+
+    /// The same at a server that may not be of this process.
+    pub(crate) async fn open_at(&mut self, url: &str, query: &str, token: &str, bytes: usize) -> u16 {
         let mut request = reqwest::Client::new()
-            .get(format!("{}/realtime/v1/sse?{query}", server.url()))
+            .get(format!("{url}/realtime/v1/sse?{query}"))
             .bearer_auth(token);
         if !self.last_id.is_empty() {
             request = request.header("last-event-id", &self.last_id);
@@ -61,7 +66,7 @@ impl Reader {
     }
 
     /// The next event; `None` once it has ended or was cut off.
-    pub(super) async fn next(&mut self) -> Option<Event> {
+    pub(crate) async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
@@ -85,7 +90,7 @@ impl Reader {
     }
 
     /// The next event that fits. Panics at the end.
-    pub(super) async fn until(&mut self, fits: impl Fn(&Event) -> bool) -> Event {
+    pub(crate) async fn until(&mut self, fits: impl Fn(&Event) -> bool) -> Event {
         loop {
             let event = self.next().await.expect("the awaited event");
             if fits(&event) {
@@ -95,7 +100,7 @@ impl Reader {
     }
 
     /// The next event that says this.
-    pub(super) async fn told(&mut self, message: &str) -> Event {
+    pub(crate) async fn told(&mut self, message: &str) -> Event {
         self.until(|event| event.says().starts_with(message)).await
     }
 

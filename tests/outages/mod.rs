@@ -42,13 +42,13 @@ async fn numbers(client: &mut Client, count: usize) -> Vec<i64> {
 
 /// Commits 0, 1, 2 and so on into `n`, each in a transaction of its own, tries again where that fails, and never skips
 /// one.
-struct Writer {
+pub(crate) struct Writer {
     stopping: Arc<AtomicBool>,
     running: JoinHandle<i64>,
 }
 
 impl Writer {
-    fn start(settings: &ConnectSettings, first: i64) -> Self {
+    pub(crate) fn start(settings: &ConnectSettings, first: i64) -> Self {
         let stopping = Arc::new(AtomicBool::new(false));
         let (settings, stop) = (settings.clone(), Arc::clone(&stopping));
         let running = tokio::spawn(async move {
@@ -66,7 +66,7 @@ impl Writer {
     }
 
     /// Stops it; the number behind the last one committed.
-    async fn stop(self) -> i64 {
+    pub(crate) async fn stop(self) -> i64 {
         self.stopping.store(true, Ordering::Relaxed);
         self.running.await.expect("no panic")
     }

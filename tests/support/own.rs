@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rowcast::dev::{Options, PrivateCluster, StopMode};
+use rowcast::dev::{Installation, Options, PrivateCluster, StopMode};
 use rowcast::postgres::{ConnectSettings, Session, SqlError};
 
 use super::{Database, cluster, database};
@@ -73,6 +73,16 @@ impl OwnCluster {
     pub async fn start_again(&self) {
         let cluster = Arc::clone(&self.cluster);
         blocking(move || cluster.start_again().expect("a second start")).await;
+    }
+
+    /// Which Postgres it is.
+    pub fn installation(&self) -> Installation {
+        self.cluster.installation().clone()
+    }
+
+    /// Its files.
+    pub fn data_dir(&self) -> PathBuf {
+        self.cluster.data_dir()
     }
 
     /// The user that Postgres runs as.

@@ -20,8 +20,8 @@ const SHARED: &str = "the session id is used by two connections at once";
 /// Said of a channel that may have begun just before another server ended.
 const BEGUN_ELSEWHERE: &str =
     "the server was replaced, and this channel was not known to the one before, or is new";
-/// Said of one whose connection was lost before anybody could say from where it goes on.
-const BEGUN_NOWHERE: &str = "this channel was lost before it was known how far its rows were";
+/// The server had not begun to read when the channel began, or the client was in the other room of this name.
+const NOWHERE: &str = "where the session was in this channel is not known";
 
 impl Session {
     /// From where a join goes on: puts the place of its rows into `config`, and returns the one in its room. What stands in
@@ -50,16 +50,16 @@ impl Session {
             self.tell_behind(topic, reply, Notice::Resync(why.to_owned()));
         }
         let places = returning.place.as_ref().filter(|_| !returning.shared);
-        let place = here.or_else(|| places?.topics.get(topic));
-        let place = place.filter(|place| place.private == config.private);
+        let known = here.or_else(|| places?.topics.get(topic));
+        let place = known.filter(|place| place.private == config.private);
         let rows_come = config.bindings.iter().all(|b| b.snapshot == Snapshot::On);
         let needs_no_rows = config.since.is_some() || rows_come;
         let knows_rows = needs_no_rows || place.is_some_and(|place| place.rows.is_some());
         let knows_room = told.is_some() || place.is_some_and(|place| place.room.is_some());
         if returning.recalled && returning.place.is_some() && !(knows_rows && knows_room) {
             self.tell_behind(topic, reply, Notice::Resync(BEGUN_ELSEWHERE.to_owned()));
-        } else if place.is_some() && !knows_rows {
-            self.tell_behind(topic, reply, Notice::Resync(BEGUN_NOWHERE.to_owned()));
+        } else if known.is_some() && (place.is_none() || !knows_rows) {
+            self.tell_behind(topic, reply, Notice::Resync(NOWHERE.to_owned()));
         }
         if let (None, Some(rows)) = (&config.since, place.and_then(|place| place.rows)) {
             config.since = Some(rows.to_string().into());

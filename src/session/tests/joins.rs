@@ -51,6 +51,40 @@ fn a_bad_token_is_named() {
 }
 
 #[test]
+fn a_session_whose_place_in_a_channel_is_not_known_is_told() {
+    let mut client = Client::new();
+    let place = |private| TopicPlace {
+        private,
+        rows: None,
+        room: None,
+    };
+    let topics = [
+        ("realtime:rows", false),
+        ("realtime:private", true),
+        ("realtime:room", false),
+    ];
+    let topics = topics.map(|(topic, private)| (Arc::from(topic), place(private)));
+    client.session.returns(Returning {
+        place: Some(Place {
+            topics: topics.into(),
+        }),
+        ..Returning::default()
+    });
+    let told = |frames: Vec<Value>| {
+        let texts = frames.iter().filter_map(|frame| frame[4]["message"].as_str());
+        texts.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let nowhere = "resync: where the session was in this channel is not known";
+    let effects = client.admit("realtime:rows", "1", one_binding());
+    client.feed_sends(&request(effects));
+    assert_eq!(told(client.frames()), [nowhere, "Subscribed to PostgreSQL"]);
+    client.admit("realtime:private", "2", json!({}));
+    assert_eq!(told(client.frames()), [nowhere]);
+    client.admit("realtime:room", "3", json!({}));
+    assert!(!told(client.frames()).contains(&nowhere.to_owned()));
+}
+
+#[test]
 fn topics_that_are_none_of_ours() {
     let mut client = Client::new();
     for (event, topic) in [

@@ -57,7 +57,7 @@ fn what_another_server_may_not_have_written_any_more_is_told() {
     );
     let nowhere = told(known(None, false), false, TOPIC, one_binding());
     assert!(
-        nowhere[0].starts_with("resync: this channel was lost before"),
+        nowhere[0].starts_with("resync: where the session was in this channel"),
         "its connection was lost before rows flowed: {nowhere:?}"
     );
     assert!(

@@ -289,6 +289,16 @@ impl Holder {
             books.changed(&self.id, true);
         }
     }
+
+    /// Its client is not followed any more: should it come back, it is told that it is not known.
+    pub fn give_up(self) {
+        let mut books = self.places.lock();
+        if let Some(record) = books.records.get_mut(&self.id)
+            && record.holder == self.number
+        {
+            record.place = None;
+        }
+    }
 }
 
 impl Drop for Holder {
@@ -420,6 +430,19 @@ mod tests {
         holder.begin(place(2).topics.into_iter().collect());
         drop(holder);
         assert_eq!(connect(&places, "a").1.place, Some(place(1)));
+    }
+
+    #[test]
+    fn who_is_given_up_is_unknown_when_it_comes_back() {
+        let places = Places::new(WINDOW, 10);
+        let (old, _) = connect(&places, "a");
+        let (holder, _) = connect(&places, "a");
+        holder.acknowledge(place(1), Instant::now());
+        old.give_up();
+        assert!(places.knows("a"), "that is another connection's");
+        holder.give_up();
+        let (_, returning) = connect(&places, "a");
+        assert_eq!((returning.place, returning.shared), (None, false));
     }
 
     #[test]

@@ -23,6 +23,10 @@ const BEGUN_ELSEWHERE: &str =
 /// The server had not begun to read when the channel began, or the client was in the other room of this name.
 const NOWHERE: &str = "where the session was in this channel is not known";
 
+/// A client has no more channels than this, ended ones included, in its place and on the way to it, where it may not have
+/// more at once. One that joins and leaves and never says what has arrived would fill the memory.
+const MOST_REMEMBERED: usize = 1_024;
+
 impl Session {
     /// From where a join goes on: puts the place of its rows into `config`, and returns the one in its room. What stands in
     /// the way of either is told behind the reply.
@@ -190,6 +194,20 @@ impl Session {
             returning.here.topics.insert(Arc::clone(&topic), here.clone());
             returning.begun.push((topic, here));
         }
+    }
+
+    /// Whether its client, of which so many channels have begun since it answered last, has more than can be remembered.
+    pub fn outgrows_place(&self, begun: usize) -> bool {
+        let most = MOST_REMEMBERED.max(4 * self.context.limits.channels_per_connection);
+        self.returning.as_ref().is_some_and(|returning| {
+            let before = returning.place.as_ref().map_or(0, |place| place.topics.len());
+            begun + before + returning.here.topics.len() > most
+        })
+    }
+
+    /// Its client is not followed any more.
+    pub fn give_up_place(&mut self) {
+        self.returning = None;
     }
 
     /// What has begun since this was asked last.

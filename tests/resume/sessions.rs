@@ -40,6 +40,8 @@ async fn again(server: &Server) -> Client {
     client
 }
 
+const UNKNOWN: &str = "resync: this server does not know the session: it is new, or was away for too long";
+
 fn ids(rows: &[(i64, bool)]) -> Vec<i64> {
     rows.iter().map(|(id, _)| *id).collect()
 }
@@ -58,6 +60,36 @@ async fn who_comes_back_with_its_session_id_misses_nothing() {
     let got = rows(&mut client, 5).await;
     assert_eq!(ids(&got), [6, 7, 8, 9, 10], "nothing that it was known to have");
     assert_eq!(got.iter().filter(|(_, told)| *told).count(), 4);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_begins_channels_and_never_says_what_has_arrived_is_given_up() {
+    let db = Database::new().await;
+    db.execute(ROWS).await;
+    let server = Server::start_with(&db, |config| {
+        config.limits.connection_joins_per_second = 0;
+        // Nobody asks what has arrived.
+        config.resume.acknowledge = std::time::Duration::from_secs(3_600);
+    })
+    .await;
+    db.execute("insert into n values (0)").await;
+    server.passed(&db).await;
+    for (others, outcome_then) in [(100, RESUMED), (1_100, UNKNOWN)] {
+        let session = format!("s{others}");
+        let mut client = connect(&server, &session).await;
+        join(&mut client, json!({})).await;
+        for other in 0..others {
+            let topic = format!("other-{other}");
+            client.join(&topic, json!({})).await;
+            let left = client.push(&topic, "phx_leave", json!({})).await;
+            client.reply(&left).await;
+        }
+        drop(client);
+        let mut client = connect(&server, &session).await;
+        join(&mut client, json!({})).await;
+        assert_eq!(outcome(&client).as_deref(), Some(outcome_then));
+    }
     server.stop().await;
 }
 

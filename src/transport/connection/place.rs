@@ -103,6 +103,11 @@ impl Tracking {
         self.begun.extend(begun.iter().map(known));
         self.holder.begin(begun);
     }
+
+    /// See [`Holder::give_up`].
+    fn give_up(self) {
+        self.holder.give_up();
+    }
 }
 
 impl Connection {
@@ -114,6 +119,13 @@ impl Connection {
         let begun = self.driver.session.take_begun();
         if !begun.is_empty() {
             tracking.begin(begun);
+            if self.driver.session.outgrows_place(tracking.begun.len()) {
+                self.driver.session.give_up_place();
+                if let Some(tracking) = self.tracking.take() {
+                    tracking.give_up();
+                }
+                return Ok(());
+            }
         }
         let now = Instant::now();
         if now < tracking.due() {

@@ -155,12 +155,7 @@ impl Connection {
             if let Err(ending) = ended {
                 return ending;
             }
-            if let Some(tracking) = &mut self.tracking {
-                let begun = self.driver.session.take_begun();
-                if !begun.is_empty() {
-                    tracking.begin(begun);
-                }
-            }
+            self.note_what_begins();
             let wake = self.wake_at(close_at);
             if timer.is_elapsed() || wake < timer.deadline() {
                 timer.as_mut().reset(wake);
@@ -255,6 +250,23 @@ impl Connection {
             None => {}
         }
         Some((place, sent))
+    }
+
+    fn note_what_begins(&mut self) {
+        let Some(tracking) = &mut self.tracking else {
+            return;
+        };
+        let begun = self.driver.session.take_begun();
+        if begun.is_empty() {
+            return;
+        }
+        tracking.begin(begun);
+        if self.driver.session.outgrows_place(tracking.begun()) {
+            self.driver.session.give_up_place();
+            if let Some(tracking) = self.tracking.take() {
+                tracking.give_up();
+            }
+        }
     }
 
     fn note_what_is_read(&mut self) {

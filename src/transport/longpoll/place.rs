@@ -48,6 +48,16 @@ impl Tracking {
         self.holder.begin(begun);
     }
 
+    /// How many have begun since the note that was read last.
+    pub(super) fn begun(&self) -> usize {
+        self.begun.len()
+    }
+
+    /// See [`Holder::give_up`].
+    pub(super) fn give_up(self) {
+        self.holder.give_up();
+    }
+
     /// There are new messages.
     pub(super) fn news(&mut self) {
         self.news = true;

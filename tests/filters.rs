@@ -229,7 +229,14 @@ async fn wrong_filters_are_refused_with_the_known_texts() {
         "i=in.({})",
         (0..101).map(|n| n.to_string()).collect::<Vec<_>>().join(",")
     );
+    let many = vec!["i=gt.1"; 101].join(",");
     let cases: &[(&str, &str, &str)] = &[
+        ("f", &many, "too many conditions. Maximum 100"),
+        (
+            "f",
+            "i=gt.1,t=eq.x,i=gt.abc",
+            "invalid input syntax for type integer: \"abc\"",
+        ),
         ("f", "undefined", "Error parsing `filter` params: [\"undefined\"]"),
         (
             "f",

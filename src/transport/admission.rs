@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::extract::Query;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
@@ -98,6 +99,31 @@ pub(super) fn json_object<'a>(headers: impl Iterator<Item = (&'a HeaderName, &'a
         }
     }
     serde_json::Value::Object(object).to_string().into()
+}
+
+/// What stands in the query of an address; `None` where it is not UTF-8 once percent-decoded. It is not mended by U+FFFD: a
+/// filter would mean something else.
+pub(super) fn parameters(uri: &Uri) -> Option<Parameters> {
+    let is_text = str::from_utf8(&percent_decoded(uri.query().unwrap_or_default())).is_ok();
+    let query = Query::try_from_uri(uri).ok().filter(|_| is_text);
+    query.map(|Query(parameters)| parameters)
+}
+
+/// A `%` in front of anything but two digits stands for itself.
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, behind @ ..] = rest {
+        let digits = behind.first_chunk::<2>().filter(|_| *first == b'%');
+        let digits = digits.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        let code = digits.and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok());
+        bytes.push(code.unwrap_or(*first));
+        rest = match code {
+            Some(_) => behind.get(2..).unwrap_or_default(),
+            None => behind,
+        };
+    }
+    bytes
 }
 
 /// The last one of that name counts.

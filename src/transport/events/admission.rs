@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::extract::Query;
 use axum::http::{HeaderMap, HeaderName, Uri, header};
 
 use super::super::Server;
@@ -26,9 +25,7 @@ pub(super) struct Admitted {
 
 /// Reads the URL, then looks at the token and at the limits.
 pub(super) async fn admit(server: &Server, uri: &Uri, headers: &HeaderMap) -> Result<Admitted, Refusal> {
-    let Ok(Query(parameters)) = Query::<Parameters>::try_from_uri(uri) else {
-        return Err(Refusal::Unreadable);
-    };
+    let parameters = admission::parameters(uri).ok_or(Refusal::Unreadable)?;
     let mut asked = Asked::read(&parameters).map_err(Refusal::Query)?;
     if let Some(last) = headers.get(LAST_EVENT_ID) {
         // The URL of a reader that comes back is still that of its first time.

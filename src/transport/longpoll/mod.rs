@@ -16,7 +16,7 @@ pub(super) use registry::Sessions;
 
 use std::sync::Arc;
 
-use axum::extract::{Query, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::oneshot;
@@ -32,7 +32,7 @@ use registry::{Handle, Poll, Post};
 
 /// `GET` and `POST` of `/socket/longpoll` and `/realtime/v1/longpoll`.
 pub(super) async fn serve(State(server): State<Arc<Server>>, request: Request) -> Response {
-    let Ok(Query(parameters)) = Query::<Parameters>::try_from_uri(request.uri()) else {
+    let Some(parameters) = admission::parameters(request.uri()) else {
         return answer::status(StatusCode::BAD_REQUEST);
     };
     // Clients that know of no token write that they do not.

@@ -2,11 +2,12 @@ use std::io;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};
 
+use super::super::admission;
 use super::Server;
 use crate::feed::{Rows, SubscribeError};
 use crate::protocol::Binding;
@@ -53,8 +54,7 @@ async fn read(server: &Server, uri: &Uri, headers: &HeaderMap) -> Result<Respons
 /// `table`, `schema`, `filter` and `select`, each at most once. Another name is a mistake: a filter that is misspelt would show
 /// more than was asked for.
 fn binding(uri: &Uri) -> Result<Binding, RowsError> {
-    let query = Query::<Vec<(String, String)>>::try_from_uri(uri);
-    let Query(parameters) = query.map_err(|_| RowsError::Address)?;
+    let parameters = admission::parameters(uri).ok_or(RowsError::Address)?;
     let mut given = [None; 4];
     for (name, value) in &parameters {
         let place = ["schema", "table", "filter", "select"]

@@ -2,13 +2,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Query, Request};
+use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::super::body;
+use super::super::{admission, body};
 use super::publish::{Sender, check_rate, publish};
 use super::{RequestError, Server, authenticate, names};
 use crate::messages::{MessagesError, Persist};
@@ -105,8 +105,7 @@ fn invalid(field: &'static str, error: FieldError) -> RequestError {
 /// `private=true`, `persist=true`, `persist[ttl]=<seconds>`; whatever else there is means nothing. The last one counts, but
 /// what is said to be private once is not sent in public.
 fn options(request: &Request) -> Result<Options, RequestError> {
-    let query = Query::<Vec<(String, String)>>::try_from_uri(request.uri());
-    let Query(parameters) = query.map_err(|_| RequestError::Address)?;
+    let parameters = admission::parameters(request.uri()).ok_or(RequestError::Address)?;
     let mut options = Options::default();
     for (name, value) in &parameters {
         match name.as_str() {

@@ -68,6 +68,11 @@ async fn what_cannot_be_sent_by_itself_is_told() {
             "{}",
             message(400, "The path or the query cannot be read"),
         ),
+        (
+            "a/events/e?private=%FF",
+            "{}",
+            message(400, "The path or the query cannot be read"),
+        ),
         ("a/events/e?private=1", "{}", error("private", "is invalid")),
         ("a/events/e?private", "{}", error("private", "is invalid")),
         (

@@ -146,3 +146,27 @@ async fn other_methods_get_what_is_due_to_them() {
     // Nothing was joined.
     assert_eq!(server.metrics.event_streams.get(), 0);
 }
+
+#[tokio::test]
+async fn a_query_that_is_not_utf_8_is_refused_and_not_mended() {
+    let server = Server::start().await;
+    for query in [
+        "topic=a%ff",
+        "table=t&filter=a=eq.%C3",
+        "topic=a&%80=b",
+        "topic=%ed%a0%80",
+    ] {
+        for way in ["sse", "poll"] {
+            let answer = server
+                .ask(&format!("/{way}?{query}"), &[("apikey", "good")])
+                .await;
+            assert_eq!(answer.status(), 400, "{query}");
+            let text = r#"{"error":"the query cannot be decoded"}"#;
+            assert_eq!(answer.text().await.unwrap(), text, "{query}");
+        }
+    }
+    for query in ["topic=%C3%BC+%25", "topic=100%", "topic=%zz", "topic=a%2"] {
+        let answer = server.ask(&format!("/poll?{query}"), &[("apikey", "good")]).await;
+        assert_eq!(answer.status(), 200, "{query}");
+    }
+}

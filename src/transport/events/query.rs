@@ -4,6 +4,7 @@
 //! `topic` begins a channel, and tables behind it are of that channel. Tables in front of the first `topic` make a channel of
 //! their own, which takes no place in any room. Nothing is guessed: what is not understood is refused by its name.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::{Map, Number, Value, json};
@@ -21,6 +22,8 @@ pub(super) struct Asked {
     pub(super) since: Option<String>,
     /// How long a poll may wait.
     pub(super) wait: Option<Duration>,
+    /// Which join has a tag: one request may name thousands.
+    tags: HashMap<u32, usize>,
 }
 
 /// One channel.
@@ -104,8 +107,8 @@ impl Asked {
 
     fn add(&mut self, join: Option<Join>) -> Outcome {
         let Some(join) = join else { return Ok(()) };
-        let tag = Lane::tag(&join.topic);
-        if let Some(other) = self.joins.iter().find(|other| Lane::tag(&other.topic) == tag) {
+        let before = self.tags.insert(Lane::tag(&join.topic), self.joins.len());
+        if let Some(other) = before.and_then(|before| self.joins.get(before)) {
             let problem = match other.topic == join.topic {
                 true => "is there twice",
                 // Places name channels by their tags.

@@ -236,10 +236,10 @@ fn whole(text: &str) -> Outcome<Join> {
 fn event(value: &str) -> Outcome<Value> {
     let name = value.to_ascii_uppercase();
     match name.as_str() {
-        "*" | "INSERT" | "UPDATE" | "DELETE" => Ok(name.into()),
+        "*" | "INSERT" | "UPDATE" | "DELETE" | "TRUNCATE" => Ok(name.into()),
         _ => Err(BadParameter::new(
             "event",
-            "is none of INSERT, UPDATE, DELETE and *",
+            "is none of INSERT, UPDATE, DELETE, TRUNCATE and *",
         )),
     }
 }

@@ -84,6 +84,21 @@ fn how_rows_come_is_said_as_well() {
         (&row["max_rate"], &row["conflate"], &row["truncate"]),
         (&json!(5.0), &json!(true), &json!(true))
     );
+    assert_eq!(
+        self::joins("table=a&event=truncate")[0].1["config"]["postgres_changes"][0]["event"],
+        "TRUNCATE"
+    );
+}
+
+#[test]
+fn a_request_that_names_thousands_is_read_in_one_go() {
+    let query: Vec<String> = (0..20_000).map(|number| format!("topic={number:x}")).collect();
+    let joins = joins(&query.join("&"));
+    let topics: Vec<&str> = joins.iter().map(|(topic, _)| topic.as_str()).collect();
+    let tags: std::collections::HashSet<u32> = topics.iter().map(|topic| Lane::tag(topic)).collect();
+    assert_eq!((topics.len(), tags.len()), (20_000, 20_000));
+    let again = read(&format!("{}&topic=0", query.join("&"))).unwrap_err();
+    assert_eq!(again.problem, "realtime:0 is there twice");
 }
 
 #[test]

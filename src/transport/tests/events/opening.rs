@@ -21,7 +21,7 @@ async fn what_cannot_be_opened_has_a_status_and_opens_nothing() {
         (
             "apikey=good&table=a&event=x",
             400,
-            "event: is none of INSERT, UPDATE, DELETE and *",
+            "event: is none of INSERT, UPDATE, DELETE, TRUNCATE and *",
         ),
         ("apikey=good&table=none", 400, "there is no such table"),
         (

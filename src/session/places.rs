@@ -437,7 +437,7 @@ mod tests {
         let places = Places::new(WINDOW, 10);
         let (old, _) = connect(&places, "a");
         let (holder, _) = connect(&places, "a");
-        holder.acknowledge(place(1), Instant::now());
+        holder.acknowledge(place(1), Instant::now(), 0);
         old.give_up();
         assert!(places.knows("a"), "that is another connection's");
         holder.give_up();

@@ -11,7 +11,7 @@ use super::rows::notice_frame;
 use crate::change::{Cursor, Position};
 use crate::hub::{HeldFrame, Lane};
 use crate::protocol::errors::Notice;
-use crate::protocol::{Binding, JoinConfig, Snapshot};
+use crate::protocol::{JoinConfig, Snapshot};
 use crate::room::{self, Missed, Return};
 
 /// Said to a session that has no place: the first connection of a client is told so as well, which costs it nothing.

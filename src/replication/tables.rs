@@ -33,24 +33,12 @@ pub(super) struct Tables {
     kept: Option<Kept>,
     /// Of `next`, what is not published.
     missing: Set,
-    /// What was put into the publications and is still to be told, and from where on it comes.
-    late: BTreeSet<TableName>,
+    /// From where on what was put into the publications comes.
     from: Lsn,
     /// The catalog may have changed.
     pub(super) ddl: Arc<Notify>,
-    /// What is published has changed, and what was put in.
-    again: (
-        mpsc::Sender<BTreeSet<TableName>>,
-        mpsc::Receiver<BTreeSet<TableName>>,
-    ),
-}
-
-/// Why a connection is to be made again.
-enum News {
-    /// Other tables may be wanted.
-    Wanted,
-    /// The publications were altered.
-    Published(BTreeSet<TableName>),
+    /// What is published has changed.
+    again: (mpsc::Sender<()>, mpsc::Receiver<()>),
 }
 
 impl Tables {
@@ -64,7 +52,6 @@ impl Tables {
             publications: Publications::new(&settings.connect, &settings.slot.name),
             kept: None,
             missing: Arc::default(),
-            late: BTreeSet::new(),
             from: Lsn(0),
             ddl: Arc::default(),
             again: mpsc::channel(1),
@@ -80,23 +67,14 @@ impl Tables {
     /// Waits until other tables are wanted than are streamed, or the same come in another way. Cancel-safe.
     pub(super) async fn change(&mut self) {
         let (_, again) = &mut self.again;
-        let news = tokio::select! {
+        tokio::select! {
             changed = self.wanted.changed(), if self.open => {
                 self.open = changed.is_ok();
-                News::Wanted
-            }
-            Some(added) = again.recv() => News::Published(added),
-        };
-        match news {
-            News::Wanted => {
                 let wanted = self.wanted.borrow_and_update();
                 let same = |streamed: &Streamed| Arc::ptr_eq(&streamed.tables, &wanted);
                 self.changed |= !self.streaming.as_ref().is_some_and(same);
             }
-            News::Published(added) => {
-                self.late.extend(added);
-                self.changed = true;
-            }
+            Some(()) = again.recv() => self.changed = true,
         }
     }
 
@@ -104,8 +82,7 @@ impl Tables {
     pub(super) async fn publish(&mut self) -> Result<(), Failure> {
         let kept = self.publications.keep(&self.next).await;
         let kept = kept.map_err(|error| Failure::Publication(error.chain()))?;
-        self.late.extend(kept.added.iter().cloned());
-        if !self.late.is_empty() {
+        if !self.publications.late().is_empty() {
             self.from = kept.position;
         }
         let missing = kept.missing_names();
@@ -144,7 +121,7 @@ impl Tables {
         let next = Streamed {
             tables: Arc::clone(&self.next),
             missing,
-            late: Arc::new(std::mem::take(&mut self.late)),
+            late: Arc::new(self.publications.late().take()),
             from: self.from,
             by_identity: self.kept.is_some(),
         };

@@ -65,6 +65,7 @@ impl Pump {
     fn positions_fail_over(&mut self, left: Lsn) {
         self.position = self.position.min(left);
         self.streamed_from = self.streamed_from.min(left);
+        self.earliest = self.earliest.min(left);
         for waiting in &mut self.waiting {
             waiting.target = waiting.target.min(left);
         }

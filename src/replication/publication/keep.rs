@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
-use super::{Kept, Names, sql};
+use super::{Kept, Late, Names, sql};
 use crate::change::{Lsn, TableName};
 use crate::postgres::{SqlError, quote_identifier, quote_table};
 
@@ -29,6 +29,7 @@ pub(super) async fn keep(
     client: &Client,
     names: &Names,
     wanted: &BTreeSet<TableName>,
+    late: &Late,
 ) -> Result<Kept, SqlError> {
     let (mut publications, made) = ensure(client, names).await?;
     let known: Vec<String> = publications.iter().map(|p| p.name.clone()).collect();
@@ -63,11 +64,11 @@ pub(super) async fn keep(
         all.iter()
             .flat_map(|all| all.targets.difference(&all.members).cloned()),
     );
+    late.note(&added);
     let reasons = alter(client, &publications).await;
     let mut missing = BTreeMap::new();
     for row in lacking().await? {
         let table = table(&row)?;
-        added.remove(&table);
         let reason = reasons.get(&table).cloned();
         let reason =
             reason.unwrap_or_else(|| match publications.iter().all(|publication| publication.ours) {
@@ -76,10 +77,10 @@ pub(super) async fn keep(
             });
         missing.insert(table, reason);
     }
+    late.forget(missing.keys().cloned());
     Ok(Kept {
         names: known,
         missing,
-        added,
         position: position(client).await?,
         made,
     })

@@ -12,6 +12,7 @@ mod keep;
 mod sql;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
@@ -76,9 +77,7 @@ pub(super) struct Kept {
     pub(super) names: Vec<String>,
     /// Wanted tables that are in none, and why.
     pub(super) missing: BTreeMap<TableName, String>,
-    /// Wanted tables that were put in, or published less than now.
-    pub(super) added: BTreeSet<TableName>,
-    /// Where the WAL stood then: their changes come from there on.
+    /// Where the WAL stood then: the changes of tables that were put in come from there on.
     pub(super) position: Lsn,
     /// The one that most tables are in had to be made.
     pub(super) made: bool,
@@ -95,6 +94,40 @@ impl Kept {
 pub(super) struct Publications {
     connect: ConnectSettings,
     names: Names,
+    late: Late,
+}
+
+/// Tables that were put in, or published less than now, until that has been told. They are noted before anything is altered:
+/// whoever alters may be ended at any moment, and what it did would look as if it had always been so.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Late(Arc<Mutex<BTreeSet<TableName>>>);
+
+impl Late {
+    fn note(&self, tables: &BTreeSet<TableName>) {
+        self.lock().extend(tables.iter().cloned());
+    }
+
+    /// They could not be put in.
+    fn forget(&self, tables: impl Iterator<Item = TableName>) {
+        let mut noted = self.lock();
+        tables.for_each(|table| {
+            noted.remove(&table);
+        });
+    }
+
+    /// All of them, to be told.
+    pub(super) fn take(&self) -> BTreeSet<TableName> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<TableName>> {
+        // A set is whole whenever the lock is free.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Publications {
@@ -102,7 +135,13 @@ impl Publications {
         Self {
             connect: connect.clone(),
             names: Names::of(slot),
+            late: Late::default(),
         }
+    }
+
+    /// What was put in and is still to be told.
+    pub(super) fn late(&self) -> &Late {
+        &self.late
     }
 
     async fn connection(&self) -> Result<Connection, SqlError> {
@@ -122,18 +161,17 @@ impl Publications {
     /// Makes them hold these tables, as far as the role may.
     pub(super) async fn keep(&self, tables: &BTreeSet<TableName>) -> Result<Kept, SqlError> {
         let connection = self.connection().await?;
-        keep::keep(&connection, &self.names, tables).await
+        keep::keep(&connection, &self.names, tables, &self.late).await
     }
 
     /// Keeps them from now on, whatever happens to the tables: one that loses its replica identity must leave, and one that
-    /// was made anew must enter. Says `again` when that changed what the stream carries, compared with `before`, and which
-    /// tables were put in.
+    /// was made anew must enter. Says `again` when that changed what the stream carries, compared with `before`.
     pub(super) async fn watch(
         &self,
         tables: &BTreeSet<TableName>,
         before: &BTreeSet<TableName>,
         ddl: &Notify,
-        again: &mpsc::Sender<BTreeSet<TableName>>,
+        again: &mpsc::Sender<()>,
     ) {
         let mut connection = None;
         loop {
@@ -145,10 +183,10 @@ impl Publications {
                 connection = self.connection().await.ok();
             }
             let Some(open) = &connection else { continue };
-            match keep::keep(open, &self.names, tables).await {
-                Ok(kept) if !kept.added.is_empty() || kept.missing_names() != *before => {
+            match keep::keep(open, &self.names, tables, &self.late).await {
+                Ok(kept) if !self.late.is_empty() || kept.missing_names() != *before => {
                     // Whoever does not listen any more ends the connection, and this with it.
-                    let _ = again.send(kept.added).await;
+                    let _ = again.send(()).await;
                 }
                 Ok(_) => {}
                 Err(error) => {

@@ -230,7 +230,7 @@ impl super::Feed {
     }
 
     /// Waits until what a member was told last is no longer so; returns what it has now, of all that was judged for it.
-    /// Never returns for one that is forgotten, nor for one that is not registered at the time of the call.
+    /// Never returns for one whose forgetting has been taken up, nor for one that is not registered at the time of the call.
     pub async fn rights_changed(&self, id: SubscriberId) -> Rights {
         match self.authority.lines.get(id) {
             Some(line) => line.changed().await,

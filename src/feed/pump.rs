@@ -155,7 +155,7 @@ pub(super) struct Pump {
     streaming: Option<TableSet>,
     /// What committed before this may not have come of tables that are new in the stream.
     streamed_from: Lsn,
-    /// [`Streamed::by_identity`].
+    /// [`crate::change::Streamed::by_identity`].
     by_identity: bool,
     /// A table was made anew under the name of one that is streamed.
     made_anew: bool,

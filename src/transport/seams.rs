@@ -58,6 +58,7 @@ pub trait RowFeed: Send + Sync + 'static {
 
     /// See [`Feed::policies`](crate::feed::Feed::policies).
     fn policies(&self) -> Pending<Result<Listing, SubscribeError>>;
+
     /// The state of the replication stream, and its changes.
     fn stream(&self) -> watch::Receiver<StreamStatus>;
 }

@@ -20,6 +20,11 @@ const SCHEMA: &str = "
 const POLICY_FAILED: &str = "Error 500: Policy evaluation failed";
 const UNAVAILABLE: &str = "Error 503: Policy evaluation unavailable";
 
+/// What calls itself until the stack is full should not take long.
+const SHALLOW: &str = "do $$ begin
+    execute format('alter database %I set max_stack_depth = 300', current_database());
+  end $$";
+
 /// One who is under the policies of `docs`, one who is above them, and one who reads another table.
 struct Scene {
     db: Database,
@@ -38,9 +43,6 @@ impl Scene {
     async fn with(setup: &str, claims: Value, adjust: impl FnOnce(&mut rowcast::config::Config)) -> Self {
         let db = Database::new().await;
         db.execute(SCHEMA).await;
-        // What calls itself until the stack is full should not take long.
-        db.execute(&format!("alter database {} set max_stack_depth = 300", db.name))
-            .await;
         db.execute(setup).await;
         let server = Server::start_with(&db, adjust).await;
         let reader = subscribed(&server, &token::token("authenticated", claims), "docs").await;
@@ -157,9 +159,19 @@ async fn policies_that_recurse_fail() {
              create policy p on docs using (any_doc())",
         ),
     ] {
-        let scene = Scene::new(&format!("{setup}; insert into docs (id) values (0)")).await;
+        let scene = Scene::new(&format!("{SHALLOW}; {setup}; insert into docs (id) values (0)")).await;
         scene.fails(why, POLICY_FAILED).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_postgres_cannot_print_stops_nobody_else() {
+    // Postgres takes it in, and then neither prints it nor writes a row under it.
+    let sum = "+ 1 ".repeat(7000);
+    let mut scene = Scene::new(&format!("create policy p on docs using (level {sum} > 1000)")).await;
+    scene.db.execute("insert into plain values (1)").await;
+    assert_eq!(scene.neighbour.data().await["record"]["id"], 1);
+    scene.server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

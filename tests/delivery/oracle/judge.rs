@@ -72,6 +72,8 @@ pub(super) async fn judge(db: &Database, reader: &Reader, seed: u64) -> (usize, 
             },
             "does not know the session",
             "the server was replaced",
+            // Joined before it had begun to read, and cut off at once.
+            "where the session was in this channel is not known",
             // Cut off before its rows were live.
             "the cursor says nothing of this channel",
         ];

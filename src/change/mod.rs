@@ -149,8 +149,9 @@ pub enum Event {
     Commit(Arc<Transaction>),
     /// Everything committed before this position has been handed over (from a keepalive).
     Position(Lsn),
-    /// From here on the stream carries the changes of these tables, starting behind the position that was handed over
-    /// last: what came between that position and this event comes again.
+    /// From here on the stream carries the changes of these tables. If the receiver has asked for this very set, it starts behind
+    /// the position that was handed over last: what came between that position and this event comes again. Otherwise it goes on
+    /// where it is, which is between two transactions.
     Tables(Streamed),
     /// Positions from here on belong to this history, and everything that was committed behind `start` follows.
     Epoch {

@@ -153,11 +153,13 @@ pub(super) struct Pump {
     reader: RelationReader,
     /// The tables whose changes the stream carries; `None` until it has said so, and while it is being told otherwise.
     streaming: Option<TableSet>,
+    /// What the stream is being told: until it carries this very set, what comes is discarded.
+    asked: Option<TableSet>,
     /// What committed before this may not have come of tables that are new in the stream.
     streamed_from: Lsn,
     /// [`crate::change::Streamed::by_identity`].
     by_identity: bool,
-    /// A table was made anew under the name of one that is streamed.
+    /// A table was made anew under the name of one that is streamed, since that was asked for.
     made_anew: bool,
     courtesy: Courtesy,
     writers: Writers,
@@ -238,6 +240,7 @@ impl Pump {
             held: Held::default(),
             again: None,
             streaming: None,
+            asked: None,
             streamed_from: Lsn::default(),
             by_identity: false,
             made_anew: false,

@@ -44,15 +44,20 @@ impl Batch {
         std::mem::take(&mut self.events)
     }
 
-    /// Drops everything but what says how the stream is.
-    fn keep_states(&mut self) {
+    /// Drops everything but what says how the stream is. Which tables come late, as far as that was to be told.
+    fn keep_states(&mut self) -> BTreeSet<TableName> {
+        let mut late = BTreeSet::new();
         self.events.retain(|event| {
+            if let Event::Tables(streamed) = event {
+                late.extend(streamed.late.iter().cloned());
+            }
             matches!(
                 event,
                 Event::Stream(_) | Event::Epoch { .. } | Event::FailedOver(_)
             )
         });
         self.bytes = 0;
+        late
     }
 
     fn push(&mut self, event: Event, bytes: usize) {
@@ -146,15 +151,19 @@ impl Intake {
         self.batch.push(Event::FailedOver(over), 0);
     }
 
-    /// These tables are streamed from here on.
+    /// These tables are streamed from here on, and what was passed on stays so.
     pub(super) fn carry(&mut self, streamed: Streamed) {
         self.batch.push(Event::Tables(streamed), 0);
     }
 
-    /// Another set of tables is streamed from here on, starting behind what was handed over.
-    pub(super) fn rewind(&mut self, handed_over: Lsn, streamed: Streamed) {
+    /// Another set of tables is streamed from here on, starting behind what was handed over. A set before it that has not left
+    /// yet is not told any more, but what came late with it still is.
+    pub(super) fn rewind(&mut self, handed_over: Lsn, mut streamed: Streamed) {
         self.progress.rewind(handed_over);
-        self.batch.keep_states();
+        let untold = self.batch.keep_states();
+        if !untold.is_empty() {
+            Arc::make_mut(&mut streamed.late).extend(untold);
+        }
         self.missing = None;
         self.carry(streamed);
     }
@@ -315,5 +324,31 @@ mod tests {
         assert_eq!(batch.places(16), 16);
         batch.take();
         assert_eq!(batch.places(16), 1);
+    }
+
+    /// Whoever asks for other tables must still hear what came late of those before, which nobody will say again.
+    #[test]
+    fn what_is_late_is_told_whatever_is_asked_for_meanwhile() {
+        let late = |tables: &[&str]| Streamed {
+            late: Arc::new(
+                tables
+                    .iter()
+                    .map(|table| TableName::new("public", table))
+                    .collect(),
+            ),
+            ..Streamed::default()
+        };
+        let mut intake = Intake::new(Metrics::new());
+        intake.carry(late(&["a"]));
+        intake.batch.push(Event::Position(Lsn(5)), 0);
+        intake.rewind(Lsn(0), late(&["b"]));
+        intake.rewind(Lsn(0), late(&[]));
+        let events = intake.batch.take();
+        match events.as_slice() {
+            [Event::Tables(told)] => assert_eq!(*told, late(&["a", "b"])),
+            other => panic!("{other:?}"),
+        }
+        intake.rewind(Lsn(0), late(&[]));
+        assert!(matches!(intake.batch.take().as_slice(), [Event::Tables(told)] if told.late.is_empty()));
     }
 }

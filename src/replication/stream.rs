@@ -13,7 +13,7 @@ use super::feedback::Feedback;
 use super::guard::Guard;
 use super::intake::Intake;
 use super::slot::{self, Known, Slot, SlotSettings};
-use super::tables::Tables;
+use super::tables::{News, Tables};
 use super::unprintable::Unprintable;
 use super::walsender::Walsender;
 use super::{pgoutput, wal2json};
@@ -62,8 +62,8 @@ pub struct Signals {
 /// Passes on every committed change of `tables` and every logical message with the prefix `rowcast` (pgoutput: with a
 /// prefix that begins so), in commit order, in batches of at most some 512 events or 256 KiB. When the channel is full,
 /// reading stops and the server is kept informed. [`Event::Tables`] comes first, and again for every new set of tables:
-/// until then the receiver discards what still comes of the old set. Apart from that, within one call nothing is lost or
-/// repeated over reconnects, unless [`StreamState::Reset`] says so; after a reset a transaction that had begun is void, and
+/// from the moment when the receiver has asked for one until it comes, it discards what still comes of the old set, and hands
+/// nothing over. Apart from that, within one call nothing is lost or repeated over reconnects, unless [`StreamState::Reset`] says so; after a reset a transaction that had begun is void, and
 /// its [`Event::Commit`] will not come.
 ///
 /// `handed_over` must carry positions taken from events: the end of the last transaction that the receiver is done
@@ -417,14 +417,29 @@ impl Stream {
         }
     }
 
-    /// Takes up the set of tables that was chosen. If it is another one, or not all of it came, what was passed on but not
-    /// handed over was read without them: it comes again.
+    /// Takes up the set of tables that was chosen. If it was asked for, what was passed on but not handed over was read without
+    /// it and has been discarded: it comes again. Whoever did not ask takes in what was passed on, so that nothing of it comes
+    /// again, and hears of the change behind it, between two transactions.
     fn rewire(&mut self) {
-        if let Some(streamed) = self.tables.take_up() {
-            let handed_over = *self.handed_over.borrow();
-            let delivered = self.here(handed_over, handed_over.delivered);
-            let delivered = delivered.filter(|_| !self.new_epoch).unwrap_or_default();
-            self.intake.rewind(delivered, streamed);
+        let news = self.tables.news();
+        if news == News::Told && !self.intake.progress.at_boundary() {
+            self.tables.changed = true;
+            return;
+        }
+        self.tables.settle();
+        match news {
+            News::None => {}
+            News::Told => {
+                let streamed = self.tables.take_up();
+                self.intake.carry(streamed);
+            }
+            News::Asked => {
+                let handed_over = *self.handed_over.borrow();
+                let delivered = self.here(handed_over, handed_over.delivered);
+                let delivered = delivered.filter(|_| !self.new_epoch).unwrap_or_default();
+                let streamed = self.tables.take_up();
+                self.intake.rewind(delivered, streamed);
+            }
         }
     }
 

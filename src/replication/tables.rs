@@ -17,6 +17,17 @@ type Set = Arc<BTreeSet<TableName>>;
 /// From this version on a publication that is missing is passed over in silence.
 const SILENT_SINCE: u32 = 18;
 
+/// What is new of what is streamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    None,
+    /// The same tables come in another way: the receiver has not asked for that, and takes in all that comes before it hears of it.
+    Told,
+    /// The receiver has asked for it, by another value of the set: the same tables, too, where one of them was made anew. Until
+    /// it hears of it, it takes in nothing.
+    Asked,
+}
+
 /// See the module.
 pub(super) struct Tables {
     wanted: watch::Receiver<Set>,
@@ -112,33 +123,49 @@ impl Tables {
         Ok((made && silent && !slot.new).then(|| reset.to_owned()))
     }
 
-    /// Streams what was chosen from here on; what to tell if that is something else than before.
-    pub(super) fn take_up(&mut self) -> Option<Streamed> {
-        let missing = match self.kept {
-            Some(_) => Arc::clone(&self.missing),
-            None => Arc::default(),
+    /// What it means for the receiver to stream what was chosen.
+    pub(super) fn news(&self) -> News {
+        let Some(before) = &self.streaming else {
+            return News::Asked;
         };
+        if !Arc::ptr_eq(&before.tables, &self.next) {
+            return News::Asked;
+        }
+        let same = before.missing == self.lacking() && before.by_identity == self.kept.is_some();
+        match same && self.publications.late().is_empty() {
+            true => News::None,
+            false => News::Told,
+        }
+    }
+
+    /// Streams what was chosen from here on: what to tell of it.
+    pub(super) fn take_up(&mut self) -> Streamed {
         let next = Streamed {
             tables: Arc::clone(&self.next),
-            missing,
+            missing: self.lacking(),
             late: Arc::new(self.publications.late().take()),
             from: self.from,
             by_identity: self.kept.is_some(),
         };
+        self.streaming = Some(next.clone());
+        next
+    }
+
+    /// Nothing but what was chosen is to be streamed, as far as is known.
+    pub(super) fn settle(&mut self) {
         self.changed = false;
         // The watch may have moved on while this set was being published.
         self.wanted.mark_changed();
-        // The same tables are asked for once more where one of them was made anew.
-        let same = |before: &Streamed| {
-            Arc::ptr_eq(&before.tables, &next.tables)
-                && before.missing == next.missing
-                && before.by_identity == next.by_identity
-        };
-        if next.late.is_empty() && self.streaming.as_ref().is_some_and(same) {
-            return None;
+        // What the connection before said of it is in what was published since.
+        let (_, again) = &mut self.again;
+        while again.try_recv().is_ok() {}
+    }
+
+    fn lacking(&self) -> Set {
+        match self.kept {
+            Some(_) => Arc::clone(&self.missing),
+            None => Arc::default(),
         }
-        self.streaming = Some(next.clone());
-        Some(next)
     }
 
     /// What is streamed now, as it was told.

@@ -20,8 +20,11 @@ impl Pump {
         }
         self.streamed_from = streamed.from;
         self.by_identity = streamed.by_identity;
-        self.made_anew = false;
-        self.streaming = Some(Arc::clone(&streamed.tables));
+        // What was asked for meanwhile is still to come, and with it all that has been discarded since.
+        self.asked.take_if(|asked| Arc::ptr_eq(asked, &streamed.tables));
+        if self.asked.is_none() {
+            self.streaming = Some(Arc::clone(&streamed.tables));
+        }
         if !streamed.late.is_empty() {
             self.roster.relations.invalidate_all(None);
             self.parts.marks.everything();

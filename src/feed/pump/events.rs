@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::held::{Again, Held};
-use super::{Pump, Recipients};
+use super::{Pump, Recipients, TableSet};
 use crate::change::{Change, Event, Lsn, StreamState, Transaction};
 use crate::feed::keeper::CatalogError;
 use crate::messages::LOGICAL_PREFIX;
@@ -58,10 +58,7 @@ impl Pump {
                     self.committed(&transaction);
                 }
                 Event::Position(lsn) => self.hand_over(lsn),
-                Event::Tables(streamed) => {
-                    self.abandon();
-                    self.carries(streamed, shutdown).await;
-                }
+                Event::Tables(streamed) => self.carries(streamed, shutdown).await,
                 Event::Stream(state) => self.stream_changed(&state),
                 Event::Epoch { lineage, start } => self.begin_epoch(lineage, start),
                 Event::FailedOver(over) => self.failed_over(over, shutdown).await,
@@ -193,15 +190,20 @@ impl Pump {
         };
         if *streaming == wanted && again {
             tracing::info!("a table that is streamed was made anew");
-            self.streaming = None;
-            self.parts.tables.send_replace(Arc::new(BTreeSet::clone(&wanted)));
+            self.ask(Arc::new(BTreeSet::clone(&wanted)));
         } else if *streaming == wanted {
             self.streaming = Some(wanted);
         } else {
             tracing::info!(tables = wanted.len(), "the set of tables to stream changed");
-            self.streaming = None;
-            self.parts.tables.send_replace(wanted);
+            self.ask(wanted);
         }
+    }
+
+    fn ask(&mut self, tables: TableSet) {
+        self.streaming = None;
+        self.made_anew = false;
+        self.asked = Some(Arc::clone(&tables));
+        self.parts.tables.send_replace(tables);
     }
 
     /// Judges what has come of the transaction, and the rest of it as it comes. What that will do to the tables that

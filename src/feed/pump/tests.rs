@@ -1,4 +1,5 @@
 mod broadcasts;
+mod carried;
 mod failover;
 mod resume;
 mod transactions;

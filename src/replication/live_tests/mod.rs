@@ -10,4 +10,5 @@ mod quiet;
 mod slots;
 mod stream;
 mod tls;
+mod told;
 mod values;

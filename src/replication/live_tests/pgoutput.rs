@@ -9,7 +9,7 @@ use super::follower::{Follower, id, pgoutput, settings};
 use crate::change::{Action, Change, Event, StreamState, Streamed, TableName};
 use crate::replication::{PGOUTPUT, WAL2JSON};
 
-async fn run(client: &Client, statements: &[&str]) {
+pub(super) async fn run(client: &Client, statements: &[&str]) {
     for statement in statements {
         client.batch_execute(statement).await.unwrap();
     }
@@ -33,7 +33,7 @@ async fn plugin(client: &Client) -> String {
     client.query_one(sql, &[]).await.unwrap().get(0)
 }
 
-fn names(tables: &[&str]) -> BTreeSet<TableName> {
+pub(super) fn names(tables: &[&str]) -> BTreeSet<TableName> {
     tables
         .iter()
         .map(|table| TableName::new("public", table))
@@ -41,7 +41,7 @@ fn names(tables: &[&str]) -> BTreeSet<TableName> {
 }
 
 /// What is said of the tables next.
-async fn told(follower: &mut Follower) -> Streamed {
+pub(super) async fn told(follower: &mut Follower) -> Streamed {
     loop {
         if let Event::Tables(streamed) = follower.next().await {
             return streamed;

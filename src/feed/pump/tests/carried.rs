@@ -1,0 +1,63 @@
+//! What the stream says of the tables that it carries: as it was asked to, and by itself.
+
+use super::resume::{heard, started, transaction};
+use super::transactions::batch;
+use super::*;
+use crate::change::Streamed;
+
+const RESYNC: &str = "resync: table public.t was not followed all the time";
+
+/// The stream carries this set, `t` only from 105 on.
+fn late(tables: &TableSet) -> Event {
+    Event::Tables(Streamed {
+        tables: Arc::clone(tables),
+        late: Arc::new(BTreeSet::from([TableName::new("public", "t")])),
+        from: Lsn(105),
+        by_identity: true,
+        ..Streamed::default()
+    })
+}
+
+#[tokio::test]
+async fn what_was_asked_for_is_waited_for_whatever_is_told_meanwhile() {
+    let (mut pump, lane, _db) = started().await;
+    let before = Arc::clone(&pump.snapshot.streamed);
+    let wanted = pump.parts.tables.subscribe();
+    pump.by_identity = true;
+    pump.made_anew = true;
+    pump.settle();
+    assert!(wanted.has_changed().expect("a pump"), "asked for once more");
+    // On its way when that was asked for: what came since has been discarded, and comes again behind what was asked for.
+    let mut events = transaction(110, "1");
+    events.push(late(&before));
+    events.extend(transaction(120, "2"));
+    batch(&mut pump, events).await;
+    assert_eq!(heard(&lane), [RESYNC]);
+    assert_eq!(pump.parts.handed_over.borrow().delivered, Lsn(100));
+    let mut again = vec![Event::Tables(Streamed {
+        tables: Arc::clone(&wanted.borrow()),
+        from: Lsn(105),
+        by_identity: true,
+        ..Streamed::default()
+    })];
+    again.extend(transaction(110, "1"));
+    again.extend(transaction(120, "2"));
+    batch(&mut pump, again).await;
+    assert_eq!(heard(&lane), ["1", "2"]);
+    assert_eq!(pump.parts.handed_over.borrow().delivered, Lsn(120));
+}
+
+#[tokio::test]
+async fn a_table_that_is_made_anew_while_it_is_asked_for_is_asked_for_again() {
+    let (mut pump, _lane, _db) = started().await;
+    let wanted = pump.parts.tables.subscribe();
+    pump.by_identity = true;
+    pump.made_anew = true;
+    pump.settle();
+    let first = Arc::clone(&wanted.borrow());
+    pump.made_anew = true;
+    // It was published before.
+    batch(&mut pump, vec![late(&first)]).await;
+    assert!(!Arc::ptr_eq(&first, &wanted.borrow()));
+    assert!(pump.streaming.is_none());
+}

@@ -84,6 +84,15 @@ impl Resuming {
         self.pass.remove(&id).or_else(|| self.waiting.remove(&id))
     }
 
+    /// All of them.
+    pub(super) fn comers(&self) -> impl Iterator<Item = SubscriberId> {
+        self.pass.keys().chain(self.waiting.keys()).copied()
+    }
+
+    pub(super) fn get_mut(&mut self, id: SubscriberId) -> Option<&mut Comer> {
+        self.pass.get_mut(&id).or_else(|| self.waiting.get_mut(&id))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.pass.is_empty()
     }
@@ -227,7 +236,7 @@ impl Pump {
         self.resuming.pass = ready.collect();
         for comer in self.resuming.pass.values_mut() {
             // Since it was let in, the window may have moved on past what its snapshot does not see.
-            if comer.reached == Position::default() {
+            if comer.reached == Position::default() && comer.gap.is_none() {
                 comer.gap = self.history.reaches(&comer.since, self.position, []).err();
             }
         }

@@ -74,11 +74,15 @@ pub(super) fn deliver<'a>(
         });
         let lane = &subscriber.outbox;
         if !ids.is_empty() {
-            let told = told && !entry.shapers.hold_back();
+            let ahead = entry.shapers.hold_back();
             let action = work.change.action.as_str();
-            let frame = frames.get(subscriber, ids, first.view, (action, told));
+            let frame = frames.get(subscriber, ids, first.view, (action, told && !ahead));
+            let at = match ahead {
+                true => At::Ahead(cursor),
+                false => At::Row(cursor),
+            };
             // A full or closed outbox has told its owner; nobody else is concerned.
-            sent += u64::from(lane.push_at(frame, At::Row(cursor)).is_ok());
+            sent += u64::from(lane.push_at(frame, at).is_ok());
         }
         if lane.outbox().is_pressed() {
             pressed.entry(first.subscriber).or_insert_with(|| lane.clone());

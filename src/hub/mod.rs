@@ -25,6 +25,8 @@ use crate::protocol::Encoded;
 pub enum At {
     /// A row change, in the stream.
     Row(Cursor),
+    /// The same, and something in front of it that is for the same lane may still be gathered.
+    Ahead(Cursor),
     /// A broadcast, in its room.
     Room(u64),
 }

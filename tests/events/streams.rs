@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -445,5 +445,82 @@ async fn cuts_lose_nothing_of_what_is_gathered() {
     gathered.sort_unstable();
     gathered.dedup();
     assert_eq!(gathered, all);
+    server.stop().await;
+}
+
+/// However much leaves together, whoever is cut off in the midst of it goes on from there.
+#[tokio::test(flavor = "multi_thread")]
+async fn cuts_in_the_midst_of_what_was_gathered_begin_nothing_anew() {
+    const ROWS: i64 = 300;
+    let db = database().await;
+    let server = Server::start(&db).await;
+    let query = "table=lists&max_rate=20";
+    let mut reader = Reader::default();
+    reader.open(&server, query, &anybody(), usize::MAX).await;
+    reader.told("Subscribed").await;
+    let mut reader = Reader::at(&reader.last_id);
+    db.execute(&format!(
+        "insert into lists select n, 0 from generate_series(1, {ROWS}) n"
+    ))
+    .await;
+    let mut got = Vec::new();
+    while got.last() != Some(&ROWS) {
+        let before = got.len();
+        assert_eq!(reader.open(&server, query, &anybody(), 8_000).await, 200);
+        while let Some(event) = reader.next().await {
+            got.extend(event.inserted("lists"));
+            if got.last() == Some(&ROWS) {
+                break;
+            }
+        }
+        got.dedup();
+        assert!(got.is_sorted() && got.len() > before, "{before}: {got:?}");
+    }
+    assert_eq!(got, (1..=ROWS).collect::<Vec<_>>());
+    server.stop().await;
+}
+
+/// Items of one channel that gather for different times, beside one that does not: the place is in front of what any of them
+/// has not given away.
+#[tokio::test(flavor = "multi_thread")]
+async fn cuts_lose_nothing_of_a_channel_with_several_paces() {
+    const ROWS: i64 = 100;
+    let db = database().await;
+    let server = Server::start(&db).await;
+    let query = "table=lists&max_rate=30&table=lists&max_rate=7&filter=id=gt.0&table=lists&filter=id=gt.-1";
+    let mut reader = Reader::default();
+    reader.open(&server, query, &anybody(), usize::MAX).await;
+    reader.told("Subscribed").await;
+    let mut reader = Reader::at(&reader.last_id);
+    let connection = db.connection().await;
+    let writing = tokio::spawn(async move {
+        for id in 1..=ROWS {
+            let sql = format!("insert into lists values ({id}, 0)");
+            connection.batch_execute(&sql).await.expect("a row");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let mut got: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
+    let complete = |ids: &BTreeSet<i64>| ids.contains(&ROWS);
+    while got.len() < 3 || !got.values().all(complete) {
+        match reader.next().await {
+            Some(event) => {
+                assert!(!event.says().starts_with("resync"), "{event:?}");
+                if let Some(id) = event.inserted("lists") {
+                    let items = event.data["payload"]["ids"].as_array().expect("items").iter();
+                    for item in items {
+                        got.entry(item.to_string()).or_default().insert(id);
+                    }
+                }
+            }
+            None => {
+                let bytes = rand::rng().random_range(10_000..60_000);
+                assert_eq!(reader.open(&server, query, &anybody(), bytes).await, 200);
+            }
+        }
+    }
+    writing.await.expect("no panic");
+    let all: BTreeSet<i64> = (1..=ROWS).collect();
+    assert!(got.values().all(|ids| *ids == all), "{got:?}");
     server.stop().await;
 }

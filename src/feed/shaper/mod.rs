@@ -179,15 +179,15 @@ impl Shaper {
         let mut sent = 0;
         for item in state.pending.take() {
             // A client that went on from there would miss what others have gathered.
-            let told = item.told && others.is_none_or(|others| item.cursor.position < others);
-            let frame = self.frame(&item, told);
+            let behind = others.is_none_or(|others| item.cursor.position < others);
+            let frame = self.frame(&item, item.told && behind);
+            // One that conflates is promised something for all of what leaves together, and has a place behind that.
+            let at = match behind && !self.shape.conflate {
+                true => hub::At::Row(item.cursor),
+                false => hub::At::Ahead(item.cursor),
+            };
             // A full or closed outbox has told its owner.
-            if self
-                .subscriber
-                .outbox
-                .push_at(frame, hub::At::Row(item.cursor))
-                .is_err()
-            {
+            if self.subscriber.outbox.push_at(frame, at).is_err() {
                 break;
             }
             sent += 1;

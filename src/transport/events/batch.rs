@@ -65,7 +65,7 @@ impl Batch {
     fn first_row(&self, lane: u32) -> Option<Cursor> {
         let mut places = self.items.iter().filter_map(|item| item.placed.as_ref());
         places.find_map(|placed| match placed.at {
-            At::Row(cursor) if placed.lane == lane => Some(cursor),
+            At::Row(cursor) | At::Ahead(cursor) if placed.lane == lane => Some(cursor),
             _ => None,
         })
     }

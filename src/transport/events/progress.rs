@@ -30,7 +30,8 @@ pub(super) struct Wanted<'a> {
     pub(super) tag: u32,
     /// A change can come to it in several frames: two of its entries may concern one row.
     pub(super) several: bool,
-    /// Some of what it gets is gathered before it leaves, so that its frames do not tell how far it is.
+    /// Some of what it gets is gathered before it leaves: other channels are further than it, and not all of its frames tell how
+    /// far it is.
     pub(super) paced: bool,
     /// From where it goes on.
     pub(super) since: Option<&'a str>,
@@ -197,6 +198,7 @@ impl Progress {
     pub(super) fn frame(&mut self, placed: &Placed, instance: u64) {
         match placed.at {
             At::Row(cursor) => self.row(placed.lane, cursor),
+            At::Ahead(cursor) => self.epoch = cursor.epoch,
             At::Room(number) => {
                 let at = room::Since {
                     instance,
@@ -213,10 +215,7 @@ impl Progress {
             return;
         };
         self.epoch = cursor.epoch;
-        if rows.paced {
-            return;
-        }
-        if rows.stage == Stage::Live && self.latest != Some(cursor) {
+        if !rows.paced && rows.stage == Stage::Live && self.latest != Some(cursor) {
             // Changes are given to all live channels one after another.
             self.floor = later(self.floor, self.latest);
             self.latest = Some(cursor);
@@ -238,7 +237,11 @@ impl Progress {
         for (tag, at) in held {
             let paced = |rows: &&mut Rows| rows.tag == *tag && rows.paced && rows.stage == Stage::Live;
             for rows in self.rows.iter_mut().filter(paced) {
-                rows.at = Some(Reached::Cursor(*at));
+                let known = match &rows.at {
+                    Some(Reached::Cursor(known)) => Some(*known),
+                    _ => None,
+                };
+                rows.at = later(known, Some(*at)).map(Reached::Cursor);
             }
         }
     }
@@ -306,14 +309,25 @@ impl Progress {
 impl Rows {
     fn reach(&mut self, cursor: Cursor) {
         if let Some(open) = self.open.take().filter(|open| *open != cursor) {
-            self.at = Some(self.behind(open));
+            self.pass(open);
         }
         match self.several {
             true => self.open = Some(cursor),
-            false => self.at = Some(self.behind(cursor)),
+            false => self.pass(cursor),
         }
         if self.at.is_some() {
             self.snapshot = Snapshot::Past;
+        }
+    }
+
+    /// It has all of a change. What was gathered may be behind a place that is known already.
+    fn pass(&mut self, cursor: Cursor) {
+        let known = match &self.at {
+            Some(Reached::Cursor(known)) if self.paced => Some(*known),
+            _ => None,
+        };
+        if later(known, Some(cursor)) == Some(cursor) {
+            self.at = Some(self.behind(cursor));
         }
     }
 

@@ -26,14 +26,13 @@ fn live(count: u32, at: &str) -> Progress {
     progress
 }
 
+fn placed(lane: u32, at: At) -> Placed {
+    Placed { frame: 0, lane, at }
+}
+
 impl Progress {
     fn row_at(&mut self, lane: u32, at: &str) -> String {
-        let placed = Placed {
-            frame: 0,
-            lane,
-            at: At::Row(cursor(at)),
-        };
-        self.frame(&placed, 0xa);
+        self.frame(&placed(lane, At::Row(cursor(at))), 0xa);
         self.text()
     }
 
@@ -170,11 +169,7 @@ fn rooms_have_numbers_of_their_own() {
     let mut progress = live(1, "1-5");
     progress.returns(2, "9-3@1-2");
     assert_eq!(progress.text(), "1-5.b2=9-3@1-2");
-    let said = |lane, number| Placed {
-        frame: 0,
-        lane,
-        at: At::Room(number),
-    };
+    let said = |lane, number| placed(lane, At::Room(number));
     progress.frame(&said(2, 0x1e), 0xa);
     progress.frame(&said(3, 0x1f), 0xa);
     progress.presence(3, 9);
@@ -198,13 +193,38 @@ fn a_channel_for_which_changes_are_gathered_is_in_front_of_them() {
     });
     progress.drained(&[2], Some(cursor("1-6")), &[(2, cursor("1-6"))]);
     assert_eq!(progress.text(), "1-6");
-    // Another one gets on, and this one is behind, whatever leaves for it.
+    // Another one gets on, and this one is behind, whatever leaves for it in front of something else.
     assert_eq!(progress.row_at(1, "1-9-8-0"), "1-6.r1=1-9-8-0");
-    assert_eq!(progress.row_at(2, "1-9-8-0"), "1-6.r1=1-9-8-0");
+    progress.frame(&placed(2, At::Ahead(cursor("1-9-8-0"))), 0xa);
+    assert_eq!(progress.text(), "1-6.r1=1-9-8-0");
     progress.drained(&[], Some(cursor("1-c")), &[(2, cursor("1-9-7-0"))]);
     assert_eq!(progress.text(), "1-c.r2=1-9-7-0");
+    // What leaves in order takes it along, and the feed may have been looked at before.
+    assert_eq!(progress.row_at(2, "1-9-8-0"), "1-c.r2=1-9-8-0");
+    assert_eq!(progress.row_at(2, "1-b-a-0"), "1-c.r2=1-b-a-0");
+    progress.drained(&[], Some(cursor("1-c")), &[(2, cursor("1-a"))]);
+    assert_eq!(progress.text(), "1-c.r2=1-b-a-0");
     progress.drained(&[], Some(cursor("1-c")), &[(2, cursor("1-c"))]);
     assert_eq!(progress.text(), "1-c");
+    assert_eq!(progress.row_at(2, "1-b-a-0"), "1-c", "known to be behind it");
+}
+
+#[test]
+fn a_gathered_change_in_several_frames_is_passed_with_the_next_one() {
+    let mut progress = Progress::default();
+    progress.rows(Wanted {
+        tag: 1,
+        several: true,
+        paced: true,
+        since: Some("1-5"),
+        snapshot: false,
+    });
+    assert_eq!(progress.row_at(1, "1-8-6-0"), "1-5");
+    assert_eq!(progress.row_at(1, "1-8-7-0"), "1-8-6-0");
+    progress.drained(&[1], Some(cursor("1-9")), &[(1, cursor("1-8-7-0"))]);
+    assert_eq!(progress.text(), "1-8-7-0");
+    progress.drained(&[], Some(cursor("1-9")), &[(1, cursor("1-9"))]);
+    assert_eq!(progress.row_at(1, "1-b-a-0"), "1-9", "not back to where it was");
 }
 
 #[test]

@@ -63,9 +63,10 @@ async fn a_poll_gives_what_came_since_the_last_one() {
     server.stop().await;
 }
 
-/// Polls that come and go while rows do: every row once, in order, also where more has come than an answer holds.
+/// Polls that come and go while rows do: every row once, in order, also where more has come than an answer holds. Only what
+/// stands last in an answer may stand first in the next one as well: its table is named by two items of a channel.
 #[tokio::test(flavor = "multi_thread")]
-async fn polls_skip_nothing_and_repeat_nothing() {
+async fn polls_skip_nothing_and_repeat_nothing_but_the_last_change() {
     const ROWS: i64 = 6_000;
     let db = database().await;
     let server = Server::start(&db).await;
@@ -94,7 +95,11 @@ async fn polls_skip_nothing_and_repeat_nothing() {
         )
         .await;
         assert!(answer.get("resync").is_none(), "{}", answer["resync"]);
-        seen.extend(ids(&answer));
+        let ids = ids(&answer);
+        while ids.first().is_some_and(|first| seen.last() == Some(first)) {
+            seen.pop();
+        }
+        seen.extend(ids);
         answer["cursor"]
             .as_str()
             .expect("a cursor")

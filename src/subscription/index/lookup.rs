@@ -14,6 +14,8 @@ pub(super) struct Lookup {
     by: By,
     equal: HashMap<Vec<Key>, Vec<SlotId>>,
     ranges: IntervalMap<End, Vec<SlotId>>,
+    nulls: Vec<SlotId>,
+    values: Vec<SlotId>,
 }
 
 impl Lookup {
@@ -22,6 +24,8 @@ impl Lookup {
             by,
             equal: HashMap::new(),
             ranges: IntervalMap::new(),
+            nulls: Vec::new(),
+            values: Vec::new(),
         }
     }
 
@@ -34,6 +38,15 @@ impl Lookup {
                     self.ranges.insert(range.clone(), vec![slot]);
                 }
             },
+            Path::Null { null, .. } => self.regardless(*null).push(slot),
+        }
+    }
+
+    /// Those who want it whatever its value is, as long as it is NULL, or is not.
+    fn regardless(&mut self, null: bool) -> &mut Vec<SlotId> {
+        match null {
+            true => &mut self.nulls,
+            false => &mut self.values,
         }
     }
 
@@ -55,53 +68,81 @@ impl Lookup {
                     }
                 }
             }
+            Path::Null { null, .. } => take_out(self.regardless(*null), slot),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.equal.is_empty() && self.ranges.is_empty()
+        let regardless = [&self.nulls, &self.values];
+        self.equal.is_empty() && self.ranges.is_empty() && regardless.iter().all(|slots| slots.is_empty())
     }
 
     /// Adds the slots that a row can concern.
     pub(super) fn find(&self, row: &RowView<'_>, found: &mut Vec<SlotId>) {
-        match self.keys(row) {
-            Ok(keys) => {
-                for key in keys {
-                    if let Some(slots) = self.equal.get(&key) {
-                        found.extend(slots);
-                    }
-                    // A value lies between its two sides.
-                    let side = |side| key.first().and_then(|key| End::at(key, side));
-                    if let (false, Some(below), Some(above)) =
-                        (self.ranges.is_empty(), side(Side::Below), side(Side::Above))
-                    {
-                        found.extend(self.ranges.values(below..above).flatten());
-                    }
+        match self.value(row) {
+            Ok(Some(value)) => {
+                found.extend(&self.values);
+                if !(self.equal.is_empty() && self.ranges.is_empty()) {
+                    self.find_by(&value, found);
                 }
             }
+            Ok(None) => found.extend(&self.nulls),
             // Without a value to look up by, each has to be looked at.
             Err(_) => {
-                found.extend(self.equal.values().flatten());
-                found.extend(self.ranges.unsorted_values().flatten());
+                found.extend(self.nulls.iter().chain(&self.values));
+                self.find_all(found);
             }
         }
     }
 
-    /// What the row is looked up by; none where an expression is NULL.
-    fn keys(&self, row: &RowView<'_>) -> Result<Vec<Vec<Key>>, Stop> {
-        let mut key = Vec::with_capacity(self.by.of.len());
+    /// The values of the expressions; `None` where one is NULL.
+    fn value(&self, row: &RowView<'_>) -> Result<Option<Vec<Datum>>, Stop> {
+        let mut value = Vec::with_capacity(self.by.of.len());
         for expr in &self.by.of {
             match expr.evaluate(row)? {
-                None => return Ok(Vec::new()),
-                Some(Datum::Array(array)) if self.by.each => {
-                    let Ty::Array(element) = &expr.ty else {
-                        return Err(Stop::ask("an array of unknown elements"));
-                    };
-                    let elements = array.elements.iter().flatten();
-                    return elements.map(|datum| Ok(vec![datum.key(element)?])).collect();
-                }
-                Some(datum) => key.push(datum.key(&expr.ty)?),
+                None => return Ok(None),
+                Some(datum) => value.push(datum),
             }
+        }
+        Ok(Some(value))
+    }
+
+    fn find_by(&self, value: &[Datum], found: &mut Vec<SlotId>) {
+        let Ok(keys) = self.keys(value) else {
+            return self.find_all(found);
+        };
+        for key in keys {
+            if let Some(slots) = self.equal.get(&key) {
+                found.extend(slots);
+            }
+            // A value lies between its two sides.
+            let side = |side| key.first().and_then(|key| End::at(key, side));
+            if let (false, Some(below), Some(above)) =
+                (self.ranges.is_empty(), side(Side::Below), side(Side::Above))
+            {
+                found.extend(self.ranges.values(below..above).flatten());
+            }
+        }
+    }
+
+    fn find_all(&self, found: &mut Vec<SlotId>) {
+        found.extend(self.equal.values().flatten());
+        found.extend(self.ranges.unsorted_values().flatten());
+    }
+
+    /// What is looked up: the value, or each element of it that is not NULL.
+    fn keys(&self, value: &[Datum]) -> Result<Vec<Vec<Key>>, Stop> {
+        let typed = value.iter().zip(&self.by.of);
+        let mut key = Vec::with_capacity(value.len());
+        for (datum, expr) in typed {
+            if let (true, Datum::Array(array)) = (self.by.each, datum) {
+                let Ty::Array(element) = &expr.ty else {
+                    return Err(Stop::ask("an array of unknown elements"));
+                };
+                let elements = array.elements.iter().flatten();
+                return elements.map(|datum| Ok(vec![datum.key(element)?])).collect();
+            }
+            key.push(datum.key(&expr.ty)?);
         }
         Ok(vec![key])
     }

@@ -189,7 +189,7 @@ impl TableIndex {
             None => Ways::Scan,
             Some(paths) => {
                 for path in &paths {
-                    let (Path::Equal { by, .. } | Path::Range { by, .. }) = path;
+                    let by = path.by();
                     self.lookups
                         .entry(by.name.clone())
                         .or_insert_with(|| Lookup::new(by.clone()))
@@ -212,11 +212,11 @@ impl TableIndex {
             return;
         };
         for path in &paths {
-            let (Path::Equal { by, .. } | Path::Range { by, .. }) = path;
-            if let Some(lookup) = self.lookups.get_mut(&by.name) {
+            let name = &path.by().name;
+            if let Some(lookup) = self.lookups.get_mut(name) {
                 lookup.remove(path, id);
                 if lookup.is_empty() {
-                    self.lookups.remove(&by.name);
+                    self.lookups.remove(name);
                 }
             }
         }

@@ -1,9 +1,11 @@
+mod policies;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::lookup::Lookup;
-use super::paths::{Path, paths};
+use super::paths::paths;
 use crate::change::{Layout, LayoutColumn, Row, RowBuilder};
 use crate::expression::{
     Array, Collation, Comparison, Datum, ElementTest, Expr, Is, Node, Relation, RowView, Stop, Ty,
@@ -106,8 +108,24 @@ fn leaf() -> impl Strategy<Value = Expr> {
         }),
         1 => Just(boolean(Node::Compare(Comparison::Eq, Box::new(column(0)), Box::new(column(1))))),
         1 => any::<Option<bool>>().prop_map(|value| boolean(Node::Const(value.map(Datum::Bool)))),
-        1 => Just(column(2)),
-        1 => (0..2_usize).prop_map(|index| boolean(Node::Is(Is::Null, Box::new(column(index))))),
+        2 => Just(column(2)),
+        1 => any::<bool>().prop_map(|value| {
+            let default = boolean(Node::Const(Some(Datum::Bool(value))));
+            boolean(Node::Coalesce(vec![column(2), default]))
+        }),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(value, unequal)| {
+            let comparison = if unequal { Comparison::Ne } else { Comparison::Eq };
+            let value = boolean(Node::Const(Some(Datum::Bool(value))));
+            boolean(Node::Compare(comparison, Box::new(column(2)), Box::new(value)))
+        }),
+        3 => (0..4_usize).prop_map(|index| boolean(Node::Is(Is::Null, Box::new(column(index))))),
+        1 => (0..2_usize, constant(), any::<bool>()).prop_map(|(index, value, flip)| {
+            let (left, right) = (Box::new(column(index)), Box::new(int(value)));
+            boolean(match flip {
+                false => Node::Distinct(left, right),
+                true => Node::Distinct(right, left),
+            })
+        }),
         1 => (0..2_usize, prop::collection::vec(constant(), 0..3)).prop_map(|(index, values)| {
             let dimensions = if values.is_empty() { Vec::new() } else { vec![(values.len(), 1)] };
             let elements = values.into_iter().map(|value| value.map(Datum::Int)).collect();
@@ -141,11 +159,13 @@ fn predicate() -> impl Strategy<Value = Expr> {
             several().prop_map(|all| boolean(Node::And(all))),
             several().prop_map(|any| boolean(Node::Or(any))),
             inner.clone().prop_map(|one| boolean(Node::Not(Box::new(one)))),
-            inner
-                .clone()
-                .prop_map(|one| boolean(Node::Is(Is::True, Box::new(one)))),
+            (is(), inner.clone()).prop_map(|(is, one)| boolean(Node::Is(is, Box::new(one)))),
         ]
     })
+}
+
+fn is() -> impl Strategy<Value = Is> {
+    prop::sample::select(vec![Is::Null, Is::True, Is::False, Is::Unknown])
 }
 
 struct Whole<'a> {
@@ -177,8 +197,7 @@ fn found(predicate: &Expr, row: &RowView<'_>, relations: &[Relation; 2]) -> Opti
     let ways = paths(predicate, &held)?;
     let mut found = Vec::new();
     for path in &ways {
-        let (Path::Equal { by, .. } | Path::Range { by, .. }) = path;
-        let mut lookup = Lookup::new(by.clone());
+        let mut lookup = Lookup::new(path.by().clone());
         lookup.insert(path, 7);
         lookup.find(row, &mut found);
         lookup.remove(path, 7);
@@ -268,5 +287,65 @@ fn rows_are_looked_up_where_that_is_possible() {
             Some(true),
             "{predicate:?}"
         );
+    }
+}
+
+fn equals(left: Expr, right: Expr) -> Expr {
+    boolean(Node::Compare(Comparison::Eq, Box::new(left), Box::new(right)))
+}
+
+/// Which rows of `(a, c)` are found: `a` 1, 2 and NULL, each with `c` true, false and NULL; `None` if all are looked at.
+fn found_of(predicate: &Expr) -> Option<Vec<String>> {
+    let (table, types) = (table(), types());
+    let relations = [relation(), pairs()];
+    let mut all = Vec::new();
+    for a in [Some("1"), Some("2"), None] {
+        for c in [Some("t"), Some("f"), None] {
+            let text = |cell: Option<&str>| Some(cell.map(str::to_owned));
+            let row = row(&[text(a), None, text(c)]);
+            if found(predicate, &RowView::new(&table, &types, &row), &relations)? {
+                all.push(format!("{}{}", a.unwrap_or("-"), c.unwrap_or("-")));
+            }
+        }
+    }
+    Some(all)
+}
+
+#[test]
+fn rows_are_looked_up_by_null_and_by_truth() {
+    let is = |is, of| boolean(Node::Is(is, Box::new(of)));
+    let not = |one| boolean(Node::Not(Box::new(one)));
+    let or = |any: [Expr; 2]| boolean(Node::Or(any.into()));
+    let own = || equals(column(0), int(Some(1)));
+    let truth = |value| boolean(Node::Const(Some(Datum::Bool(value))));
+    let cases = [
+        (or([is(Is::Null, column(0)), own()]), "1t 1f 1- -t -f --"),
+        (or([column(2), own()]), "1t 1f 1- 2t -t"),
+        (or([not(column(2)), own()]), "1t 1f 1- 2f -f"),
+        (or([equals(column(2), truth(true)), own()]), "1t 1f 1- 2t -t"),
+        (or([not(is(Is::True, column(2))), own()]), "1t 1f 1- 2f 2- -f --"),
+        (or([is(Is::False, column(2)), own()]), "1t 1f 1- 2f -f"),
+        (or([is(Is::Unknown, column(2)), own()]), "1t 1f 1- 2- --"),
+        (not(or([not(column(2)), not(own())])), "1t 1f 1-"),
+        (boolean(Node::Coalesce(vec![column(2), truth(false)])), "1t 2t -t"),
+        (not(is(Is::Null, column(2))), "1t 1f 2t 2f -t -f"),
+    ];
+    for (predicate, expected) in cases {
+        let found = found_of(&predicate).expect("a way").join(" ");
+        assert_eq!(found, expected, "{predicate:?}");
+    }
+    assert_eq!(found_of(&or([not(own()), is(Is::Null, column(0))])), None);
+}
+
+#[test]
+fn rows_are_looked_up_by_what_fewer_have() {
+    let and = |all: [Expr; 2]| boolean(Node::And(all.into()));
+    let own = || equals(column(0), int(Some(1)));
+    let not_archived = || boolean(Node::Not(Box::new(column(2))));
+    let not_deleted = || boolean(Node::Is(Is::Null, Box::new(column(1))));
+    for common in [not_archived(), not_deleted()] {
+        for both in [and([common.clone(), own()]), and([own(), common])] {
+            assert_eq!(found_of(&both).expect("a way").join(" "), "1t 1f 1-", "{both:?}");
+        }
     }
 }

@@ -12,6 +12,7 @@ mod authority;
 mod convert;
 mod courtesy;
 mod deliver;
+mod distance;
 mod fence;
 mod keeper;
 mod notice;

@@ -288,7 +288,7 @@ impl Pump {
         let catches_up = self.can_catch_up();
         tokio::select! {
             () = shutdown.cancelled() => return false,
-            Some(command) = self.parts.commands.recv() => self.command(command).await,
+            Some(command) = self.parts.commands.recv() => self.commands(command).await,
             Some(batch) = self.parts.events.recv() => self.attend(batch, shutdown).await,
             Ok(()) = calls.catalog.changed() => self.adopt().await,
             _ = calls.refresh.tick() => self.refresh_in_background(shutdown),
@@ -397,7 +397,8 @@ impl Pump {
             let gap = since.as_ref().map(|since| self.reaches(id, since));
             let gap = match gap {
                 Some(Ok(here)) => {
-                    self.resuming.add(id, Comer::new((here, comes), on_live, answer));
+                    let comer = Comer::new((here, comes), on_live, answer);
+                    self.resuming.add(id, comer, &self.history);
                     continue;
                 }
                 Some(Err(gap)) => Some(gap),

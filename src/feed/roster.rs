@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::distance::{ByDistance, Distance};
 use super::keeper::{Keeper, Snapshot};
 use super::prefetch::Prefetched;
 use super::shaper::{Pacer, Shapers};
@@ -29,7 +30,7 @@ pub(super) struct Entry {
     resolved: Vec<Resolved>,
     places: Vec<Place>,
     /// Where it is in the index of those who catch up, while it does.
-    behind: Option<Vec<Place>>,
+    behind: Option<(Distance, Vec<Place>)>,
     /// Where those bindings gather that hold back what they get.
     pub(super) shapers: Shapers,
     /// The stream has passed the point of the subscription: changes are delivered.
@@ -41,7 +42,7 @@ pub(super) struct Roster {
     entries: HashMap<SubscriberId, Entry>,
     pub(super) index: Index,
     /// Those who are catching up.
-    pub(super) behind: Index,
+    pub(super) behind: ByDistance<Index>,
     /// What the policies of the subscribers' classes read.
     pub(super) relations: Relations,
     pacer: Pacer,
@@ -56,7 +57,7 @@ impl Roster {
         Self {
             entries: HashMap::new(),
             index: Index::default(),
-            behind: Index::default(),
+            behind: ByDistance::default(),
             relations,
             pacer,
             bindings: 0,
@@ -115,15 +116,16 @@ impl Roster {
         let mut entry = self.entries.remove(&id)?;
         self.bindings -= entry.bindings.len();
         self.index.remove(id, &entry.places, &mut self.relations);
-        if let Some(places) = entry.behind.take() {
+        if let Some((distance, places)) = entry.behind.take() {
             self.put_out += 1;
-            self.behind.remove(id, &places, &mut self.relations);
+            let behind = self.behind.at_mut(distance);
+            behind.remove(id, &places, &mut self.relations);
         }
         Some(entry)
     }
 
-    /// Puts a subscriber among those who are catching up.
-    pub(super) fn enroll(&mut self, id: SubscriberId, snapshot: &Snapshot) {
+    /// Puts a subscriber among those who are catching up over a distance.
+    pub(super) fn enroll(&mut self, id: SubscriberId, distance: Distance, snapshot: &Snapshot) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
@@ -137,17 +139,19 @@ impl Roster {
             rules: &snapshot.rules,
             relations: &mut self.relations,
         };
-        let places = self
-            .behind
-            .add(id, (&entry.claims, access), &entry.resolved, &mut scope);
-        entry.behind = Some(places);
+        let places =
+            self.behind
+                .at_mut(distance)
+                .add(id, (&entry.claims, access), &entry.resolved, &mut scope);
+        entry.behind = Some((distance, places));
     }
 
     /// Takes a subscriber from among those who are catching up.
     pub(super) fn dismiss(&mut self, id: SubscriberId) {
         let entry = self.entries.get_mut(&id);
-        if let Some(places) = entry.and_then(|entry| entry.behind.take()) {
-            self.behind.remove(id, &places, &mut self.relations);
+        if let Some((distance, places)) = entry.and_then(|entry| entry.behind.take()) {
+            let behind = self.behind.at_mut(distance);
+            behind.remove(id, &places, &mut self.relations);
         }
     }
 
@@ -176,7 +180,9 @@ impl Roster {
     /// These relations hold something else now.
     pub(super) fn reread(&mut self, changed: &[RelationId]) {
         self.index.reread(changed, &self.relations);
-        self.behind.reread(changed, &self.relations);
+        for behind in self.behind.each_mut() {
+            behind.reread(changed, &self.relations);
+        }
     }
 
     pub(super) fn get(&self, id: SubscriberId) -> Option<&Entry> {

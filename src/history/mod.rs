@@ -78,6 +78,8 @@ struct Part {
     transaction: Arc<Transaction>,
     /// Everything that was committed up to here had been delivered before.
     before: Lsn,
+    /// Changes in front of it, some of which may have left.
+    preceded: usize,
     changes: Vec<Change>,
     bytes: usize,
     at: Instant,
@@ -171,10 +173,12 @@ impl History {
         }
         changes.shrink_to_fit();
         let bytes = changes.iter().map(weight).sum();
+        let preceded = self.total();
         self.bytes += bytes;
         self.parts.push_back(Part {
             transaction: Arc::clone(transaction),
             before,
+            preceded,
             changes,
             bytes,
             at,
@@ -320,11 +324,29 @@ impl History {
 
     /// The next changes behind a place, all of one transaction.
     pub fn next(&self, behind: Position) -> Option<(&Arc<Transaction>, &[Change])> {
+        let (part, known) = self.find(behind)?;
+        Some((&part.transaction, part.changes.get(known..)?))
+    }
+
+    /// How many changes there are behind a place.
+    pub fn behind(&self, place: Position) -> usize {
+        let found = self.find(place);
+        found.map_or(0, |(part, known)| self.total() - part.preceded - known)
+    }
+
+    /// The part that has the next change behind a place, and how many are in front of it there.
+    fn find(&self, behind: Position) -> Option<(&Part, usize)> {
         let first = self.parts.partition_point(|part| part.end() <= behind);
         let part = self.parts.get(first)?;
         let of = |change: &Change| Position::of(&part.transaction, change);
         let known = part.changes.partition_point(|change| of(change) <= behind);
-        Some((&part.transaction, part.changes.get(known..)?))
+        Some((part, known))
+    }
+
+    /// [`Part::preceded`] of the next one.
+    fn total(&self) -> usize {
+        let last = self.parts.back();
+        last.map_or(0, |part| part.preceded + part.changes.len())
     }
 
     /// Bytes held.

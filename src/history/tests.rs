@@ -126,6 +126,46 @@ fn what_comes_behind_a_place_is_found_in_order() {
 }
 
 #[test]
+fn what_lies_behind_a_place_is_counted() {
+    let mut history = history(5 * PER_CHANGE);
+    let now = Instant::now();
+    let counted = |history: &History| {
+        let places = (95..170).map(|lsn| Position::behind(Lsn(lsn)));
+        let within = [(120, 110), (130, 105), (140, 131)].map(|(commit, change)| Position {
+            commit: Lsn(commit),
+            change: Lsn(change),
+            ordinal: 0,
+        });
+        for place in places.chain(within) {
+            assert_eq!(history.behind(place), behind(history, place).len(), "{place:?}");
+        }
+    };
+    push(&mut history, 120, vec![change(110, 0), change(110, 1)], now);
+    push(&mut history, 130, vec![change(105, 0), change(111, 0)], now);
+    push(&mut history, 130, vec![change(112, 0)], now);
+    counted(&history);
+    history.abandon(&transaction(130));
+    counted(&history);
+    push(&mut history, 130, vec![change(105, 0)], now);
+    push(
+        &mut history,
+        140,
+        vec![change(131, 0), change(132, 0), change(133, 0)],
+        now,
+    );
+    history.settle(now, Lsn(140), u64::MAX);
+    assert_eq!(history.changes(), 4, "some have left");
+    counted(&history);
+    history.fail_over(lineage(Epoch(8)), Lsn(139));
+    push(&mut history, 150, vec![change(141, 0)], now);
+    counted(&history);
+    history.interrupt(Lsn(150));
+    push(&mut history, 160, vec![change(151, 0)], now);
+    counted(&history);
+    assert_eq!(history.behind(Position::default()), 1);
+}
+
+#[test]
 fn old_changes_leave_and_the_slot_stays_a_window_behind() {
     let mut history = history(usize::MAX);
     let start = Instant::now();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::{Add, Answer, Command, Pump, Waiting, push, respond};
 use crate::auth::Claims;
@@ -12,7 +13,23 @@ use crate::protocol::{self, Status, SystemMessage};
 use crate::subscription::SubscriberId;
 use crate::topic;
 
+/// So long commands are taken together. Those who come back ask and leave by the hundred, and whoever asks would have to wait for
+/// a step of those who catch up for each of them.
+const TOGETHER: Duration = Duration::from_millis(2);
+
 impl Pump {
+    /// A command, and some of those behind it.
+    pub(super) async fn commands(&mut self, first: Command) {
+        let until = Instant::now() + TOGETHER;
+        self.command(first).await;
+        while Instant::now() < until && self.parts.events.is_empty() {
+            let Ok(command) = self.parts.commands.try_recv() else {
+                return;
+            };
+            self.command(command).await;
+        }
+    }
+
     pub(super) async fn command(&mut self, command: Command) {
         match command {
             Command::Add(add) => self.add(*add).await,

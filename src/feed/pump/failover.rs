@@ -50,15 +50,16 @@ impl Pump {
     /// Those who are on their way. Whoever read rows first may have seen what is gone; others only if that was delivered.
     fn comers_fail_over(&mut self, left: Lsn, undone: bool) {
         let end = Position::behind(left);
-        let resuming = &mut self.resuming;
-        for comer in resuming.pass.values_mut().chain(resuming.waiting.values_mut()) {
-            if undone || comer.since.seen.is_some() {
-                comer.gap.get_or_insert(Gap::Undone);
+        for course in self.resuming.courses_mut() {
+            course.reached = course.reached.min(end);
+            for comer in course.comers_mut() {
+                if undone || comer.since.seen.is_some() {
+                    comer.gap.get_or_insert(Gap::Undone);
+                }
+                comer.reached = comer.reached.min(end);
+                comer.since.cursor.position = comer.since.cursor.position.min(end);
             }
-            comer.reached = comer.reached.min(end);
-            comer.since.cursor.position = comer.since.cursor.position.min(end);
         }
-        resuming.reached = resuming.reached.min(end);
     }
 
     /// What is waited for lies in the new history no further than where it begins: all that is committed now is behind that.

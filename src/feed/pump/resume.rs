@@ -3,124 +3,30 @@
 //! They are served in passes over the window, many in one pass, by the code that serves live changes but with an index of
 //! their own: what a pass costs follows its changes and what it delivers, not how many others are subscribed. Between its
 //! steps live changes go on. Whoever's outbox fills up goes on in a later pass, when it has been read.
+//!
+//! Those who have about as far to go are in one pass, and passes take turns: whoever was away for a moment does not wait for
+//! those who want the whole window, however many they are and however often they ask.
+
+mod courses;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(super) use self::courses::{Comer, Resuming};
 use super::{Answer, Comes, Pump, push, respond};
-use crate::change::{Change, Cursor, Epoch, HandedOver, Lineage, Lsn, Position, Since, Transaction};
+use crate::change::{Cursor, Epoch, HandedOver, Lineage, Lsn, Position, Since, Transaction};
 use crate::feed::SubscribeError;
+use crate::feed::distance::Distance;
 use crate::feed::notice;
 use crate::feed::roster::{Entry, Roster};
 use crate::history::Gap;
-use crate::hub::Frame;
 use crate::protocol::Version;
 use crate::protocol::errors::Notice;
 use crate::subscription::{Index, SubscriberId};
 
 /// The longest that live changes wait for a step, if a portion of changes takes no longer.
 const STEP: Duration = Duration::from_millis(2);
-
-/// Changes that are taken at once: as many as take about a step. One costs the more the more of those in the pass it is for.
-const PORTION: std::ops::RangeInclusive<usize> = 8..=512;
-
-/// Somebody who comes back.
-#[derive(Debug)]
-pub(super) struct Comer {
-    pub(super) since: Since,
-    /// What comes up to here has been seen to.
-    pub(super) reached: Position,
-    /// Why it does not get everything, if it does not.
-    pub(super) gap: Option<Gap>,
-    comes: Comes,
-    on_live: Vec<Frame>,
-    answer: Answer,
-}
-
-impl Comer {
-    pub(super) fn new((since, comes): (Since, Comes), on_live: Vec<Frame>, answer: Answer) -> Self {
-        let reached = match since.passed {
-            true => since.cursor.position,
-            // It may be missing what was committed before.
-            false => Position::default(),
-        };
-        Self {
-            since,
-            reached,
-            gap: None,
-            comes,
-            on_live,
-            answer,
-        }
-    }
-
-    fn wants(&self, position: Position, xid: u32) -> bool {
-        self.gap.is_none() && position > self.reached && self.since.wants(position, xid)
-    }
-}
-
-/// See the module.
-#[derive(Debug, Default)]
-pub(super) struct Resuming {
-    /// Those who wait for the next pass.
-    pub(super) waiting: HashMap<SubscriberId, Comer>,
-    /// Those whom this pass is for.
-    pub(super) pass: HashMap<SubscriberId, Comer>,
-    /// What the pass has seen to.
-    pub(super) reached: Position,
-    /// [`Roster::put_out`], when those of the pass were looked at.
-    put_out: u64,
-    /// [`PORTION`], by what the last one took.
-    portion: usize,
-}
-
-impl Resuming {
-    pub(super) fn add(&mut self, id: SubscriberId, comer: Comer) {
-        self.waiting.insert(id, comer);
-    }
-
-    pub(super) fn remove(&mut self, id: SubscriberId) -> Option<Comer> {
-        self.pass.remove(&id).or_else(|| self.waiting.remove(&id))
-    }
-
-    /// All of them.
-    pub(super) fn comers(&self) -> impl Iterator<Item = SubscriberId> {
-        self.pass.keys().chain(self.waiting.keys()).copied()
-    }
-
-    pub(super) fn get_mut(&mut self, id: SubscriberId) -> Option<&mut Comer> {
-        self.pass.get_mut(&id).or_else(|| self.waiting.get_mut(&id))
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.pass.is_empty()
-    }
-
-    /// How many of these changes to take at once.
-    fn some<'c>(&self, changes: &'c [Change]) -> &'c [Change] {
-        let most = self.portion.clamp(*PORTION.start(), *PORTION.end());
-        changes.get(..most).unwrap_or(changes)
-    }
-
-    /// So long took so many changes.
-    fn took(&mut self, time: Duration, changes: usize) {
-        if time > STEP {
-            self.portion = changes / 2;
-        } else if time < STEP / 4 {
-            self.portion = self.portion.max(changes.saturating_mul(2));
-        }
-        self.portion = self.portion.clamp(*PORTION.start(), *PORTION.end());
-    }
-
-    /// Those whom this pass is for no longer, for the next one.
-    fn put_off(&mut self, id: SubscriberId) {
-        if let Some(mut comer) = self.pass.remove(&id) {
-            comer.reached = comer.reached.max(self.reached);
-            self.waiting.insert(id, comer);
-        }
-    }
-}
 
 fn has_room(roster: &Roster, id: SubscriberId) -> bool {
     let outbox = |entry: &Entry| !entry.subscriber.outbox.outbox().is_pressed();
@@ -132,7 +38,7 @@ pub(in crate::feed) struct Recipients<'a> {
     roster: &'a Roster,
     /// Of the positions.
     pub(in crate::feed) epoch: Epoch,
-    pass: Option<&'a HashMap<SubscriberId, Comer>>,
+    pass: Option<(&'a HashMap<SubscriberId, Comer>, &'a Index)>,
 }
 
 impl<'a> Recipients<'a> {
@@ -145,11 +51,11 @@ impl<'a> Recipients<'a> {
         }
     }
 
-    fn pass(roster: &'a Roster, epoch: Epoch, resuming: &'a Resuming) -> Self {
+    fn pass(roster: &'a Roster, epoch: Epoch, resuming: &'a Resuming, distance: Distance) -> Self {
         Self {
             roster,
             epoch,
-            pass: Some(&resuming.pass),
+            pass: Some((&resuming.courses.at(distance).pass, roster.behind.at(distance))),
         }
     }
 
@@ -157,7 +63,7 @@ impl<'a> Recipients<'a> {
     pub(super) fn index(&self) -> &'a Index {
         match self.pass {
             None => &self.roster.index,
-            Some(_) => &self.roster.behind,
+            Some((_, behind)) => behind,
         }
     }
 
@@ -176,7 +82,7 @@ impl<'a> Recipients<'a> {
         let entry = self.roster.get(id)?;
         let gets = match self.pass {
             None => entry.live,
-            Some(pass) => pass
+            Some((pass, _)) => pass
                 .get(&id)
                 .is_some_and(|comer| comer.wants(position, transaction.xid)),
         };
@@ -194,26 +100,33 @@ impl Pump {
 
     /// Something can be done for somebody who comes back.
     pub(super) fn can_catch_up(&self) -> bool {
-        let Resuming {
-            waiting,
-            pass,
-            reached,
-            ..
-        } = &self.resuming;
-        match pass.is_empty() {
-            true => waiting.keys().any(|id| has_room(&self.roster, *id)),
+        Distance::ALL.into_iter().any(|distance| self.can_go_on(distance))
+    }
+
+    fn can_go_on(&self, distance: Distance) -> bool {
+        let course = self.resuming.courses.at(distance);
+        match course.pass.is_empty() {
+            true => course.any_waits(|id| has_room(&self.roster, *id)),
             // At the end of the window, the transaction that is coming is waited for.
-            false => self.transaction.is_none() || self.history.next(*reached).is_some(),
+            false => self.transaction.is_none() || self.history.next(course.reached).is_some(),
         }
     }
 
-    /// Goes on with the pass for some time, or begins one.
+    /// Goes on for some time with the pass whose turn it is, or begins one.
     pub(super) async fn catch_up(&mut self) {
-        self.gather();
+        let mut distance = self.resuming.turn;
+        while !self.can_go_on(distance) {
+            distance = distance.next();
+            if distance == self.resuming.turn {
+                return;
+            }
+        }
+        self.resuming.turn = distance.next();
+        self.gather(distance);
         let until = Instant::now() + STEP;
-        while !self.resuming.pass.is_empty() && Instant::now() < until {
-            if !self.catch_up_with_next().await {
-                self.arrive();
+        while !self.resuming.courses.at(distance).pass.is_empty() && Instant::now() < until {
+            if !self.catch_up_with_next(distance).await {
+                self.arrive(distance);
                 return;
             }
         }
@@ -221,93 +134,98 @@ impl Pump {
         tokio::task::consume_budget().await;
     }
 
-    /// Who does not belong to the pass any more waits for the next one, and the next one begins when this one is over.
-    pub(super) fn gather(&mut self) {
-        // Thousands may be in the pass, and a step is short.
+    /// Who does not belong to a pass any more waits for another one, and the next one begins when this one is over. Whoever is
+    /// ahead of this one is in it.
+    pub(super) fn gather(&mut self, distance: Distance) {
+        // Thousands may be in a pass, and a step is short.
         let put_out = self.roster.put_out();
         if std::mem::replace(&mut self.resuming.put_out, put_out) != put_out {
             self.sort_out();
         }
-        if !self.resuming.pass.is_empty() {
-            return;
-        }
         let roster = &self.roster;
-        let ready = self.resuming.waiting.extract_if(|id, _| has_room(roster, *id));
-        self.resuming.pass = ready.collect();
-        for comer in self.resuming.pass.values_mut() {
-            // Since it was let in, the window may have moved on past what its snapshot does not see.
-            if comer.reached == Position::default() && comer.gap.is_none() {
+        let added = self
+            .resuming
+            .gather(distance, &self.history, |id| has_room(roster, id));
+        for id in added {
+            if let Some(comer) = self.resuming.courses.at_mut(distance).pass.get_mut(&id)
+                && comer.reached == Position::default()
+                && comer.gap.is_none()
+            {
+                // Since it was let in, the window may have moved on past what its snapshot does not see.
                 comer.gap = self.history.reaches(&comer.since, self.position, []).err();
             }
-        }
-        let begin = self.resuming.pass.values().map(|comer| comer.reached);
-        self.resuming.reached = begin.min().unwrap_or_default();
-        for id in self.resuming.pass.keys() {
-            self.roster.enroll(*id, &self.snapshot);
+            self.roster.enroll(id, distance, &self.snapshot);
         }
     }
 
     fn sort_out(&mut self) {
-        let ids: Vec<_> = self.resuming.pass.keys().copied().collect();
-        for id in ids {
-            if self.roster.get(id).is_none() {
-                // Others have told it why.
-                self.resuming.pass.remove(&id);
-            } else if !self.roster.is_enrolled(id) {
-                self.resuming.put_off(id);
+        for distance in Distance::ALL {
+            let pass = &self.resuming.courses.at(distance).pass;
+            let ids: Vec<_> = pass.keys().copied().collect();
+            for id in ids {
+                if self.roster.get(id).is_none() {
+                    // Others have told it why.
+                    self.resuming.courses.at_mut(distance).pass.remove(&id);
+                } else if !self.roster.is_enrolled(id) {
+                    self.resuming.put_off(id, distance, &self.history);
+                }
             }
         }
     }
 
     /// Delivers some of the next changes of the window. `false` when there are none.
-    pub(super) async fn catch_up_with_next(&mut self) -> bool {
-        self.note_gaps();
+    pub(super) async fn catch_up_with_next(&mut self, distance: Distance) -> bool {
+        self.note_gaps(distance);
         if self.roster.relations.stale() {
             let changed = self.roster.relations.refresh(&self.reader, None).await;
             self.roster.reread(&changed);
         }
-        let Some((transaction, changes)) = self.history.next(self.resuming.reached) else {
+        let course = self.resuming.courses.at(distance);
+        let Some((transaction, changes)) = self.history.next(course.reached) else {
             return false;
         };
-        let changes = self.resuming.some(changes);
-        let recipients = Recipients::pass(&self.roster, self.epoch(), &self.resuming);
+        let changes = course.some(changes);
+        let recipients = Recipients::pass(&self.roster, self.epoch(), &self.resuming, distance);
         let began = Instant::now();
         let done = self.assess_and_deliver(changes, transaction, &recipients).await;
         let last = changes.get(done.taken.saturating_sub(1));
-        self.resuming.reached = last.map_or(Position::behind(transaction.place()), |change| {
+        let reached = last.map_or(Position::behind(transaction.place()), |change| {
             Position::of(transaction, change)
         });
-        self.resuming.took(began.elapsed(), done.taken);
+        let course = self.resuming.courses.at_mut(distance);
+        course.reached = reached;
+        course.took(began.elapsed(), done.taken);
         self.headway.notify_one();
         for id in done.pressed.into_keys() {
             self.roster.dismiss(id);
-            self.resuming.put_off(id);
+            self.resuming.put_off(id, distance, &self.history);
         }
         true
     }
 
     /// The window may have moved on past somebody.
-    fn note_gaps(&mut self) {
+    fn note_gaps(&mut self, distance: Distance) {
         let floor = self.history.floor();
-        if self.resuming.reached >= floor {
+        let course = self.resuming.courses.at_mut(distance);
+        if course.reached >= floor {
             return;
         }
-        for comer in self.resuming.pass.values_mut() {
+        for comer in course.pass.values_mut() {
             let known = comer.reached.max(comer.since.cursor.position);
-            if known.max(self.resuming.reached) < floor {
+            if known.max(course.reached) < floor {
                 comer.gap.get_or_insert(Gap::TooOld);
             }
         }
-        self.resuming.reached = floor;
+        course.reached = floor;
     }
 
-    /// The pass has reached the end of the window. Only between transactions: whoever went live within one would get its second
+    /// A pass has reached the end of the window. Only between transactions: whoever went live within one would get its second
     /// half twice, or not at all.
-    fn arrive(&mut self) {
+    fn arrive(&mut self, distance: Distance) {
         if self.transaction.is_some() {
             return;
         }
-        for (id, comer) in std::mem::take(&mut self.resuming.pass) {
+        for (id, comer) in std::mem::take(&mut self.resuming.courses.at_mut(distance).pass) {
             self.roster.dismiss(id);
             let Comer {
                 gap,
@@ -403,14 +321,10 @@ impl Pump {
 
     /// Positions belong to another history from here on.
     pub(super) fn begin_epoch(&mut self, lineage: Arc<Lineage>, start: Lsn) {
-        // Those who are catching up cannot any more.
-        for comer in self
-            .resuming
-            .pass
-            .values_mut()
-            .chain(self.resuming.waiting.values_mut())
-        {
-            if self.history.epoch().is_some() {
+        for course in self.resuming.courses_mut() {
+            course.reached = Position::default();
+            // Those who are catching up cannot any more.
+            for comer in course.comers_mut().filter(|_| self.history.epoch().is_some()) {
                 comer.gap.get_or_insert(Gap::Epoch);
             }
         }
@@ -418,7 +332,6 @@ impl Pump {
         self.parts.rooms.follow(Arc::clone(&lineage));
         self.history.begin(lineage, start);
         self.position = Lsn::default();
-        self.resuming.reached = Position::default();
         self.place.begin(epoch, start);
     }
 }

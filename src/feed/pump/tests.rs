@@ -1,5 +1,6 @@
 mod broadcasts;
 mod carried;
+mod distances;
 mod failover;
 mod resume;
 mod transactions;

@@ -4,6 +4,7 @@ use super::resume::{behind, catch_up, come_back, heard, started, transaction};
 use super::transactions::batch;
 use super::*;
 use crate::change::Streamed;
+use crate::feed::distance::Distance;
 
 const RESYNC: &str = "resync: table public.t was not followed all the time";
 
@@ -73,7 +74,9 @@ async fn who_is_catching_up_is_told_of_a_table_that_came_late() {
         };
         let lane = come_back(&mut pump, 2, since, 100).await;
         if pass {
-            pump.gather();
+            Distance::ALL
+                .into_iter()
+                .for_each(|distance| pump.gather(distance));
         }
         let tables = Arc::clone(&pump.snapshot.streamed);
         batch(&mut pump, vec![late(&tables)]).await;

@@ -3,6 +3,7 @@
 use super::transactions::{batch, delivered, insert, live};
 use super::*;
 use crate::change::{Change, Cursor, Epoch, Lineage, Position, Streamed};
+use crate::feed::distance::Distance;
 use crate::hub::{Drained, Outbox};
 use futures_util::FutureExt;
 
@@ -160,9 +161,9 @@ async fn a_large_transaction_is_caught_up_with_in_portions() {
     events.push(commit);
     batch(&mut pump, events).await;
     let lane = come_back(&mut pump, 2, behind(100), 100_000).await;
-    pump.gather();
+    pump.gather(Distance::Middle);
     let mut all = Vec::new();
-    while pump.catch_up_with_next().await {
+    while pump.catch_up_with_next(Distance::Middle).await {
         let some = heard(&lane);
         assert!((1..=512).contains(&some.len()), "{}", some.len());
         all.extend(some);

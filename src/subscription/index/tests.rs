@@ -349,3 +349,49 @@ fn rows_are_looked_up_by_what_fewer_have() {
         }
     }
 }
+
+#[test]
+fn rows_are_looked_up_by_a_filter_and_a_policy_together() {
+    let and = |all: Vec<Expr>| boolean(Node::And(all));
+    let equal = |index, value| equals(column(index), int(Some(value)));
+    let member = |index, relation| {
+        boolean(Node::In {
+            keys: vec![column(index)],
+            relation,
+            exists: true,
+        })
+    };
+    let relations = [relation(), pairs()];
+    let (table, types) = (table(), types());
+    let hit = |predicate: &Expr, a: Option<&str>, b: Option<&str>| {
+        let row = row(&[Some(a.map(str::to_owned)), Some(b.map(str::to_owned))]);
+        found(predicate, &RowView::new(&table, &types, &row), &relations)
+    };
+    let with_policy = and(vec![equal(0, 1), above(1), equal(1, 2)]);
+    let with_membership = and(vec![equal(1, 2), member(0, 0)]);
+    let never = and(vec![equal(0, 1), equals(column(1), int(None)), equal(1, 2)]);
+    for (a, b, both, of) in [
+        (Some("1"), Some("2"), true, true),
+        (Some("1"), Some("3"), false, false),
+        (Some("3"), Some("2"), false, true),
+        (Some("2"), Some("2"), false, false),
+        (None, Some("2"), false, false),
+        (Some("1"), None, false, false),
+    ] {
+        assert_eq!(hit(&with_policy, a, b), Some(both), "{a:?} {b:?}");
+        assert_eq!(hit(&with_membership, a, b), Some(of), "{a:?} {b:?}");
+        assert_eq!(hit(&never, a, b), Some(false), "{a:?} {b:?}");
+    }
+    assert_eq!(
+        hit(&and(vec![equal(0, 1), equal(0, 2)]), Some("3"), None),
+        Some(false)
+    );
+}
+
+fn above(value: i64) -> Expr {
+    boolean(Node::Compare(
+        Comparison::Gt,
+        Box::new(column(1)),
+        Box::new(int(Some(value))),
+    ))
+}

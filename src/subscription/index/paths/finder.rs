@@ -1,12 +1,15 @@
 //! How ways are found: by what a predicate compares with, and what it is true or false by.
 
-use super::{By, End, Path, Side, cost};
+use super::{By, End, Path, Rank, Side, cost};
 use crate::expression::{
     Collation, Comparison, Datum, ElementTest, Expr, Is, Key, Node, Relation, Stop, Ty, comparable,
 };
 
 /// Most ways to one predicate: past that, looking at it for every row is cheaper.
 const MOST: usize = 50_000;
+
+/// Most ways that two conditions are put together to. They are made for each group of subscribers.
+const MOST_TOGETHER: usize = 64;
 
 /// The ways to a predicate: none for one that is never true. `None` if it has to be looked at for every row.
 pub(in super::super) fn paths<'a>(
@@ -99,7 +102,10 @@ impl Finder<'_, '_> {
         }
         let ranges = ranges.into_iter();
         ways.extend(ranges.map(|(by, range)| vec![Path::Range { by, range }]));
-        ways.into_iter().min_by_key(|ways| cost(ways))
+        match together(&ways) {
+            Some(both) if !ways.iter().any(Vec::is_empty) => Some(both),
+            _ => ways.into_iter().min_by_key(|ways| cost(ways)),
+        }
     }
 
     fn member(&self, keys: &[Expr], relation: usize) -> Option<Vec<Path>> {
@@ -141,6 +147,38 @@ impl Finder<'_, '_> {
                 .collect(),
         )
     }
+}
+
+/// Two conditions as one: many may have the same filter, or come under a policy with the same value, but few both. The first and
+/// the last, which of a filter and a policy are one of each; not all, so that there are no more lookups than pairs of columns.
+fn together(ways: &[Vec<Path>]) -> Option<Vec<Path>> {
+    let mut plain = ways.iter().filter_map(|ways| plain(ways));
+    let ((first, keys), (last, others)) = (plain.next()?, plain.next_back()?);
+    if first.name == last.name || keys.len().saturating_mul(others.len()) > MOST_TOGETHER {
+        return None;
+    }
+    let by = by(first.of.iter().chain(&last.of).cloned().collect(), false);
+    let pairs = keys
+        .iter()
+        .flat_map(|key| others.iter().map(move |other| (key, other)));
+    let both = pairs.map(|(key, other)| Path::Equal {
+        by: by.clone(),
+        key: key.iter().chain(other.iter()).cloned().collect(),
+    });
+    Some(both.collect())
+}
+
+/// The values of some expressions, if that is what all of these ways are.
+fn plain(ways: &[Path]) -> Option<(&By, Vec<&[Key]>)> {
+    let by = ways.first()?.by();
+    let keys = ways.iter().map(|path| match path {
+        Path::Equal { by: same, key } if same.name == by.name && path.rank() == Rank::Few => {
+            Some(key.as_slice())
+        }
+        _ => None,
+    });
+    let keys = keys.collect::<Option<Vec<_>>>()?;
+    (!by.each).then_some((by, keys))
 }
 
 fn by(of: Vec<Expr>, each: bool) -> By {

@@ -2,6 +2,7 @@
 
 mod cursors;
 mod libraries;
+mod rooms;
 mod sessions;
 
 use serde_json::{Value, json};

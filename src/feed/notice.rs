@@ -19,6 +19,7 @@ pub(super) fn notice(subscriber: &Subscriber, said: &Notice, cursor: Option<Curs
         message: &text,
         channel: topic::sub_topic(&subscriber.topic),
         cursor: cursor.as_deref(),
+        room: None,
     };
     Frame::Text(protocol::system_fan_out(subscriber.version, &subscriber.topic, message).into())
 }

@@ -1,6 +1,10 @@
 //! Broadcasts: one content, encoded once per serialiser.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::server::{fan_out, push, push_json_string};
@@ -74,28 +78,28 @@ impl Content {
         }
     }
 
-    /// The same, with a place in the room (text that needs no escaping) in the metadata, where there is room for it.
+    /// The same, with a place in the room (text that needs no escaping) as `cursor` of the metadata. What the sender has put
+    /// there gives way, and so does metadata that is no object.
     pub fn with_cursor(&self, cursor: &str) -> Self {
-        let member = format!("\"cursor\":\"{cursor}\"");
-        let into = |meta: &Option<Box<str>>| -> Box<str> {
-            let before = meta.as_deref().and_then(|meta| meta.trim().strip_suffix('}'));
-            match before {
-                Some(before) if before.trim_end() != "{" => format!("{before},{member}}}").into(),
-                _ => format!("{{{member}}}").into(),
+        let cursor = format!("\"{cursor}\"");
+        match self {
+            Self::Json { event, payload, meta } => Self::Json {
+                event: event.clone(),
+                payload: payload.clone(),
+                meta: Some(with_member(meta.as_deref(), "cursor", &cursor).into()),
+            },
+            Self::Binary { event, payload, meta } => Self::Binary {
+                event: event.clone(),
+                payload: payload.clone(),
+                meta: Some(with_member(meta.as_deref(), "cursor", &cursor).into()),
+            },
+            Self::Envelope(text) => {
+                let members: Members<'_> = serde_json::from_str(text).unwrap_or_default();
+                let meta = members.get("meta").map(|meta| meta.get());
+                let meta = with_member(meta, "cursor", &cursor);
+                Self::Envelope(with_member(Some(text), "meta", &meta).into())
             }
-        };
-        let mut content = self.clone();
-        match &mut content {
-            Self::Json { meta, .. } | Self::Binary { meta, .. } => *meta = Some(into(meta)),
-            // One that brings metadata of its own keeps them.
-            Self::Envelope(text) if !text.contains("\"meta\"") => {
-                *text = into(&Some(text.clone()))
-                    .replace(&member, &format!("\"meta\":{{{member}}}"))
-                    .into();
-            }
-            Self::Envelope(_) => {}
         }
-        content
     }
 
     /// The frame for everybody with this serialiser; `None` if it has none for this.
@@ -166,6 +170,39 @@ impl Content {
     }
 }
 
+/// The members of a JSON object, the last one of a name.
+type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+/// A JSON object with this member, which is JSON; without another one of the name.
+fn with_member(object: Option<&str>, name: &str, value: &str) -> String {
+    let object = object.unwrap_or_default().trim();
+    let mut out = String::with_capacity(object.len() + name.len() + value.len() + 8);
+    out.push('{');
+    match serde_json::from_str::<Members<'_>>(object) {
+        Ok(members) => {
+            for (other, value) in members.iter().filter(|(other, _)| **other != name) {
+                push_json_string(&mut out, other);
+                out.push(':');
+                out.push_str(value.get());
+                out.push(',');
+            }
+        }
+        // A name in it is no Unicode: it stays as it is, and of two members the last counts.
+        Err(_) => {
+            let inner = object.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+            if let Some(inner) = inner.filter(|inner| !inner.trim().is_empty()) {
+                out.push_str(inner);
+                out.push(',');
+            }
+        }
+    }
+    push_json_string(&mut out, name);
+    out.push(':');
+    out.push_str(value);
+    out.push('}');
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -178,6 +215,10 @@ mod tests {
             payload: r#"{"x":1}"#.into(),
             meta: meta.map(Into::into),
         }
+    }
+
+    fn text_payload(content: &Content) -> Value {
+        text(content.encode(Version::V1, "realtime:a"))["payload"].clone()
     }
 
     fn text(encoded: Option<Encoded>) -> Value {
@@ -267,6 +308,52 @@ mod tests {
             json_content(&longest, None).encode(Version::V2, "realtime:a"),
             Some(Encoded::Binary(_))
         ));
+    }
+
+    #[test]
+    fn a_place_is_told_in_every_shape_and_nobody_can_forge_one() {
+        let said = |text: &str| {
+            let content = Content::Envelope(text.into()).with_cursor("1-2");
+            text_payload(&content)
+        };
+        let placed = json!({"cursor": "1-2"});
+        let plain = r#"{"type":"broadcast","event":"e","payload":{"meta":{"cursor":"x"}}}"#;
+        let payload = json!({"meta": {"cursor": "x"}});
+        let expected = json!({"type": "broadcast", "event": "e", "payload": payload, "meta": placed});
+        assert_eq!(said(plain), expected);
+        assert_eq!(said("{}"), json!({"meta": placed}));
+        assert_eq!(said(r#" {"meta":7} "#), json!({"meta": placed}));
+        let forged = r#"{"meta":{"cursor":"9-9","a":[1]},"é":" }"}"#;
+        assert_eq!(
+            said(forged),
+            json!({"meta": {"a": [1], "cursor": "1-2"}, "é": " }"})
+        );
+        let twice = said(r#"{"meta":{"a":1},"meta":{"b":"}"}}"#);
+        assert_eq!(twice, json!({"meta": {"b": "}", "cursor": "1-2"}}));
+        let surrogate = Content::Envelope(r#"{"\ud800":1}"#.into()).with_cursor("1-2");
+        let Content::Envelope(surrogate) = surrogate else {
+            panic!("{surrogate:?}")
+        };
+        assert_eq!(&*surrogate, r#"{"\ud800":1,"meta":{"cursor":"1-2"}}"#);
+        let named = json_content("e", Some(r#"{"id":"7"}"#)).with_cursor("1-2");
+        assert_eq!(text_payload(&named)["meta"], json!({"id": "7", "cursor": "1-2"}));
+    }
+
+    #[test]
+    fn bytes_have_room_for_the_longest_place() {
+        let mut content = Content::Binary {
+            event: "e".into(),
+            payload: Bytes::from_static(&[0, 255]),
+            meta: None,
+        };
+        content.name(Uuid::max());
+        let place = ["f".repeat(16), "f".repeat(16)].join("-");
+        let longest = format!("{place}@{place}-{place}");
+        let frame = content.with_cursor(&longest).encode(Version::V2, "realtime:a");
+        let Some(Encoded::Binary(frame)) = frame else {
+            panic!("not binary: {frame:?}")
+        };
+        assert!(String::from_utf8_lossy(&frame).contains(&longest));
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub struct SystemMessage<'a> {
     pub channel: Option<&'a str>,
     /// From where the channel's rows go on, for whoever wants to be able to say so later.
     pub cursor: Option<&'a str>,
+    /// From where it goes on in its room: `meta.cursor`, as of broadcasts.
+    pub room: Option<&'a str>,
 }
 
 impl SystemMessage<'_> {
@@ -57,6 +59,11 @@ impl SystemMessage<'_> {
         if let Some(cursor) = self.cursor {
             out.push_str(",\"cursor\":");
             push_json_string(&mut out, cursor);
+        }
+        if let Some(cursor) = self.room {
+            out.push_str(",\"meta\":{\"cursor\":");
+            push_json_string(&mut out, cursor);
+            out.push('}');
         }
         out.push('}');
         out
@@ -210,6 +217,7 @@ mod tests {
         message: "Subscribed to PostgreSQL",
         channel: Some("room"),
         cursor: None,
+        room: None,
     };
 
     #[test]

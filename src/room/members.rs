@@ -9,10 +9,10 @@ use super::frames::Frames;
 use super::past::{Missed, Origin, Past, Since, Store};
 use super::seat::{Said, Seat};
 use super::telling::{Teller, interval};
-use super::{Hears, RoomName};
+use super::{Entered, Hears, RoomName};
 use crate::hub::{Frame, Lane};
 use crate::presence::{MemberId, Payload, Presence};
-use crate::protocol::{self, Broadcast};
+use crate::protocol::{self, Broadcast, Content, Version};
 
 /// One room. It begins with its first member, or with the first thing that the database says there, and is closed for good when
 /// nobody is there or expected.
@@ -30,6 +30,8 @@ struct Members {
     next: u64,
     presence: Presence,
     past: Past,
+    /// Members whose broadcasts say where they stand.
+    cursors: usize,
     /// Its past will be looked at.
     looked_after: bool,
     told: Option<Instant>,
@@ -59,6 +61,7 @@ impl Room {
                 next: 0,
                 presence: Presence::default(),
                 past: Past::new(store),
+                cursors: 0,
                 looked_after: false,
                 told: None,
                 waiting: false,
@@ -71,7 +74,7 @@ impl Room {
         &self.name
     }
 
-    pub(super) fn enter(&self, mut seat: Seat) -> Result<(usize, Option<Missed>), Closed> {
+    pub(super) fn enter(&self, mut seat: Seat) -> Result<(usize, Entered), Closed> {
         let mut members = self.lock();
         if members.closed {
             return Err(Closed(Box::new(seat)));
@@ -83,27 +86,23 @@ impl Room {
         }
         let since = seat.returns.and_then(|returns| returns.since);
         let missed = since.and_then(|since| self.recall(&members.past, &mut seat, &since));
+        let place = members.past.place();
+        members.cursors += usize::from(seat.has_cursors());
         seat.show(&self.name.topic, || members.presence.state());
         if members.seats.is_empty() {
             self.teller.metrics.rooms.inc();
         }
-        Ok((members.seats.insert(seat), missed))
+        Ok((members.seats.insert(seat), Entered { place, missed }))
     }
 
     /// Gives somebody what was said behind a place.
     fn recall(&self, past: &Past, seat: &mut Seat, since: &Since) -> Option<Missed> {
         let who = seat.returns.and_then(|returns| returns.who);
         let (said, missed) = past.behind(since, who.filter(|_| !seat.own));
-        let instance = past.instance();
-        for (number, broadcast) in said {
-            let place = Since {
-                instance,
-                number,
-                stream: None,
-            };
+        for (place, broadcast) in said {
             let content = broadcast.content.with_cursor(&place.to_string());
             let frame = content.encode(seat.version, &self.name.topic).map(Frame::from);
-            seat.say_again(broadcast.id, frame, number);
+            seat.say_again(broadcast.id, frame, place.number);
         }
         missed
     }
@@ -115,6 +114,7 @@ impl Room {
             return false;
         };
         self.change_presence(&mut members, |presence| presence.untrack(seat.id));
+        members.cursors -= usize::from(seat.has_cursors());
         if seat.returns.is_some() {
             members.past.leave(Instant::now());
             self.look_after(&mut members);
@@ -174,6 +174,12 @@ impl Room {
         missed
     }
 
+    pub(super) fn announce(&self, at: usize, frame: Frame, number: u64) {
+        if let Some(seat) = self.lock().seats.get_mut(at) {
+            seat.announce(frame, number);
+        }
+    }
+
     pub(super) fn replayed(&self, at: usize, rows: Vec<Uuid>) {
         if let Some(seat) = self.lock().seats.get_mut(at) {
             seat.skip(rows);
@@ -223,24 +229,22 @@ impl Room {
             self.look_after(&mut members);
         }
         // Another run of the server may have said it to the same clients.
-        let again =
-            (matches!(origin, Origin::Stream { again: true, .. }) && !members.seats.is_empty()).then(|| {
-                let place = Since {
-                    instance: members.past.instance(),
-                    number,
-                    stream: None,
-                };
-                broadcast.content.with_cursor(&place.to_string())
-            });
-        let content = again.as_ref().unwrap_or(&broadcast.content);
-        let encode = |version| content.encode(version, &self.name.topic);
-        let mut frames = Frames::new(|version| encode(version).map(Frame::from));
+        let again = matches!(origin, Origin::Stream { again: true, .. });
+        let place =
+            (members.cursors > 0 || (again && !members.seats.is_empty())).then(|| members.past.place());
+        let placed = place.map(|place| broadcast.content.with_cursor(&place.to_string()));
+        let mut placed = encoded(&self.name.topic, placed.as_ref());
+        let mut plain = encoded(&self.name.topic, Some(&broadcast.content));
         let (mut sent, mut kept, mut dropped) = (0, 0, 0);
         let lineage = members.past.lineage();
         for (at, seat) in &mut members.seats {
             if (from == Some(at) && !seat.own) || !seat.awaits(origin, &lineage) {
                 continue;
             }
+            let frames = match again || seat.has_cursors() {
+                true => &mut placed,
+                false => &mut plain,
+            };
             match seat.say((broadcast.id, number), |version| frames.get(version)) {
                 Said::Sent => sent += 1,
                 Said::Kept => kept += 1,
@@ -339,4 +343,8 @@ impl Room {
         // Nothing above leaves the members half changed, so a panic elsewhere while this was held changes nothing.
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn encoded(topic: &str, content: Option<&Content>) -> Frames<impl FnMut(Version) -> Option<Frame>> {
+    Frames::new(move |version| content?.encode(version, topic).map(Frame::from))
 }

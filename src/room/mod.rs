@@ -23,8 +23,8 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::change::Lineage;
-use crate::hub::{HeldFrame, Lane};
+use crate::change::{Cursor, Lineage};
+use crate::hub::{Frame, HeldFrame, Lane};
 use crate::presence::Payload;
 use crate::protocol::{Broadcast, Ref, Version};
 use crate::shutdown::Shutdown;
@@ -88,6 +88,8 @@ pub struct Return {
     pub who: Option<u64>,
     /// Where it was. What was said since goes out first, before what is new.
     pub since: Option<Since>,
+    /// It keeps its place itself: every broadcast that it gets says where in the room it stands.
+    pub cursors: bool,
 }
 
 /// All rooms of a server. Cheap to clone.
@@ -101,6 +103,14 @@ pub struct Member {
     room: Arc<Room>,
     /// Where in the room it sits, for as long as this lives.
     at: usize,
+    entered: Entered,
+}
+
+/// How somebody has come in.
+#[derive(Clone, Copy, Debug)]
+struct Entered {
+    /// Behind what had been said by then.
+    place: Since,
     missed: Option<Missed>,
 }
 
@@ -137,14 +147,19 @@ impl Rooms {
         self.0.follow(lineage);
     }
 
+    /// How far the feed is with what comes from the database, to be said in places. The first one counts.
+    pub fn locate(&self, position: impl Fn() -> Option<Cursor> + Send + Sync + 'static) {
+        self.0.locate(Box::new(position));
+    }
+
     /// Lets somebody in. Without a reply to wait for it gets the state of presence right away.
     pub fn enter(&self, name: RoomName, entry: Entry) -> Member {
-        let (room, at, missed) = self.0.enter(&name, Seat::new(entry));
+        let (room, at, entered) = self.0.enter(&name, Seat::new(entry));
         Member {
             rooms: Arc::clone(&self.0),
             room,
             at,
-            missed,
+            entered,
         }
     }
 
@@ -173,7 +188,17 @@ impl Member {
 
     /// Why it does not get all that was said since it was there.
     pub fn missed(&self) -> Option<Missed> {
-        self.missed
+        self.entered.missed
+    }
+
+    /// Where it came in: what was said before it has had, or has been given again.
+    pub fn entered(&self) -> Since {
+        self.entered.place
+    }
+
+    /// Tells it something of its past: behind what it is given again, and in front of what was said since it came in.
+    pub fn announce(&self, frame: Frame) {
+        self.room.announce(self.at, frame, self.entered.place.number);
     }
 
     /// The number of the last broadcast that is in its outbox, or was not for it.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -119,13 +119,16 @@ pub enum Origin {
     },
 }
 
+/// Says how far the feed is: everything that the database said up to there has been said here.
+pub(super) type Locate = Box<dyn Fn() -> Option<Cursor> + Send + Sync>;
+
 /// What all rooms share.
-#[derive(Debug)]
 pub(super) struct Store {
     pub(super) keeps: Keeps,
     pub(super) instance: u64,
     /// Of the places in what comes from the database.
     lineage: RwLock<Arc<Lineage>>,
+    position: OnceLock<Locate>,
     bytes: AtomicUsize,
     /// Behind the last broadcast of every room that is no more: those that are made anew go on there, or places in the ones
     /// before would seem to be places in them.
@@ -139,6 +142,7 @@ impl Store {
             keeps,
             instance: rand::random(),
             lineage: RwLock::default(),
+            position: OnceLock::new(),
             bytes: AtomicUsize::new(0),
             highest: AtomicU64::new(0),
             metrics,
@@ -147,6 +151,15 @@ impl Store {
 
     pub(super) fn follow(&self, lineage: Arc<Lineage>) {
         *self.lineage.write().unwrap_or_else(PoisonError::into_inner) = lineage;
+    }
+
+    pub(super) fn locate(&self, position: Locate) {
+        // Rooms are of one feed.
+        let _ = self.position.set(position);
+    }
+
+    fn position(&self) -> Option<Cursor> {
+        self.position.get().and_then(|position| position())
     }
 
     fn lineage(&self) -> Arc<Lineage> {
@@ -168,6 +181,14 @@ impl Store {
         self.metrics
             .kept_broadcast_bytes
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("instance", &self.instance)
+            .finish_non_exhaustive()
     }
 }
 
@@ -193,6 +214,8 @@ struct Kept {
     at: Instant,
     origin: Origin,
     broadcast: Broadcast,
+    /// How far the feed was then.
+    stream: Option<Cursor>,
     bytes: usize,
 }
 
@@ -218,6 +241,16 @@ impl Past {
     /// The last broadcast of all.
     pub(super) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Behind the last broadcast of all. To be asked while nothing is said.
+    pub(super) fn place(&self) -> Since {
+        Since {
+            instance: self.store.instance,
+            number: self.number,
+            // What the database said up to there has a number already.
+            stream: self.store.position(),
+        }
     }
 
     /// Something is kept.
@@ -256,6 +289,7 @@ impl Past {
             at: now,
             origin,
             broadcast: broadcast.clone(),
+            stream: self.store.position(),
             bytes,
         });
         self.bytes += bytes;
@@ -268,12 +302,12 @@ impl Past {
         self.number
     }
 
-    /// What came behind a place, but for what `who` said itself; and why that is not all.
+    /// What came behind a place, each with its own place, but for what `who` said itself; and why that is not all.
     pub(super) fn behind(
         &self,
         since: &Since,
         who: Option<u64>,
-    ) -> (impl Iterator<Item = (u64, &Broadcast)>, Option<Missed>) {
+    ) -> (impl Iterator<Item = (Since, &Broadcast)>, Option<Missed>) {
         let here = since.instance == self.store.instance;
         let missed = if !here {
             Some(Missed::Instance)
@@ -290,7 +324,12 @@ impl Past {
             (false, Origin::Client(_)) => false,
         };
         let kept = self.kept.iter().filter(wanted);
-        (kept.map(|kept| (kept.number, &kept.broadcast)), missed)
+        let place = |kept: &Kept| Since {
+            instance: self.store.instance,
+            number: kept.number,
+            stream: kept.stream,
+        };
+        (kept.map(move |kept| (place(kept), &kept.broadcast)), missed)
     }
 
     /// Forgets what is too old. When to look again; `None` if there is nothing to look for.

@@ -8,11 +8,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::time::DelayQueue;
 
-use super::RoomName;
 use super::members::{Closed, Room};
-use super::past::{Missed, Origin, Store};
+use super::past::{Locate, Origin, Store};
 use super::seat::Seat;
 use super::telling::Teller;
+use super::{Entered, RoomName};
 use crate::change::Lineage;
 use crate::protocol::Broadcast;
 
@@ -48,6 +48,10 @@ impl Registry {
 
     pub(super) fn follow(&self, lineage: Arc<Lineage>) {
         self.store.follow(lineage);
+    }
+
+    pub(super) fn locate(&self, position: Locate) {
+        self.store.locate(position);
     }
 
     /// Says something from outside. What the database said is kept although nobody is there.
@@ -109,11 +113,11 @@ impl Registry {
     }
 
     /// Takes a seat in the room of this name, which is made where there is none.
-    pub(super) fn enter(&self, name: &RoomName, mut seat: Seat) -> (Arc<Room>, usize, Option<Missed>) {
+    pub(super) fn enter(&self, name: &RoomName, mut seat: Seat) -> (Arc<Room>, usize, Entered) {
         let mut room = self.find(name).unwrap_or_else(|| self.find_or_make(name, None));
         loop {
             match room.enter(seat) {
-                Ok((at, missed)) => return (room, at, missed),
+                Ok((at, entered)) => return (room, at, entered),
                 // The last member has left since: the next room takes its place.
                 Err(Closed(back)) => {
                     seat = *back;

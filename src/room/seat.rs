@@ -91,7 +91,9 @@ impl Seat {
     }
 
     pub(super) fn new(entry: Entry) -> Self {
-        let past = entry.replayed.is_some() || entry.returns.is_some_and(|returns| returns.since.is_some());
+        // Whoever keeps its place itself has one before it hears anything.
+        let goes_on = |returns: Return| returns.since.is_some() || returns.cursors;
+        let past = entry.replayed.is_some() || entry.returns.is_some_and(goes_on);
         let gate = match (entry.reply, past) {
             (None, _) => Gate::Open,
             (Some(reply), false) => Gate::Held(reply),
@@ -142,6 +144,23 @@ impl Seat {
                 }
             }
             Gate::Open | Gate::Held(_) => self.put_at(frame.clone(), number),
+        }
+    }
+
+    /// Whether broadcasts tell it where they stand.
+    pub(super) fn has_cursors(&self) -> bool {
+        self.returns.is_some_and(|returns| returns.cursors)
+    }
+
+    /// Tells it something behind what is said again. This is how far it is then.
+    pub(super) fn announce(&mut self, frame: Frame, number: u64) {
+        match &mut self.gate {
+            Gate::Kept(kept) => kept.again.push(Message {
+                id: None,
+                number,
+                frame,
+            }),
+            Gate::Open | Gate::Held(_) => drop(self.put_at(frame, number)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The members here are outboxes; what is in them is read as clients would.
 
 mod crowd;
+mod cursors;
 mod gates;
 mod presences;
 mod returns;

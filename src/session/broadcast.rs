@@ -93,11 +93,9 @@ impl Session {
             topic: Arc::clone(topic),
             private: config.private,
         };
-        let member = self.context.rooms.enter(name, entry);
-        let missed = member.missed();
-        channel.member = Some(member);
-        if returns.is_some_and(|returns| returns.since.is_some()) {
-            self.tell_room(topic, missed, config.bindings.is_empty(), reply);
+        channel.member = Some(self.context.rooms.enter(name, entry));
+        if let Some(returns) = returns {
+            self.tell_room(topic, returns, config.bindings.is_empty());
         }
     }
 }

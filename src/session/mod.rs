@@ -258,6 +258,7 @@ impl Session {
                 message: &text,
                 channel: None,
                 cursor: None,
+                room: None,
             };
             self.send(protocol::system_fan_out(self.version, &topic, message));
         }

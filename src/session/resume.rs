@@ -7,12 +7,12 @@ use std::sync::Arc;
 use super::Session;
 use super::channel::{Channel, RowState};
 use super::places::{Place, TopicPlace};
-use super::rows::notice_frame;
+use super::rows::{notice_frame, placed_notice};
 use crate::change::{Cursor, Position};
 use crate::hub::{HeldFrame, Lane};
 use crate::protocol::errors::Notice;
-use crate::protocol::{JoinConfig, Snapshot};
-use crate::room::{self, Missed, Return};
+use crate::protocol::{JoinConfig, Snapshot, Version};
+use crate::room::{self, Return};
 
 /// Said to a session that has no place: the first connection of a client is told so as well, which costs it nothing.
 const UNKNOWN: &str = "this server does not know the session: it is new, or was away for too long";
@@ -46,6 +46,7 @@ impl Session {
             return Some(Return {
                 who: None,
                 since: since.ok(),
+                cursors: self.tells_places(),
             });
         };
         let here = returning.here.topics.get(topic);
@@ -72,16 +73,30 @@ impl Session {
         Some(Return {
             who: Some(returning.who),
             since: since.or(place.and_then(|place| place.room)),
+            cursors: told.is_some() && self.tells_places(),
         })
     }
 
-    /// Tells a channel that came back what became of its broadcasts. If it has rows, good news is theirs to tell.
-    pub(super) fn tell_room(&self, topic: &str, missed: Option<Missed>, only: bool, reply: &HeldFrame) {
-        match missed {
-            Some(missed) => self.tell_behind(topic, reply, Notice::Resync(missed.to_string())),
-            None if only => self.tell_behind(topic, reply, Notice::Resumed),
-            None => {}
-        }
+    /// Requests for events have places of their own, with each event.
+    fn tells_places(&self) -> bool {
+        self.version != Version::Events
+    }
+
+    /// Tells a channel that has come into its room what became of its broadcasts, between those that it is given again and what is
+    /// new. If it has rows, good news is theirs to tell.
+    pub(super) fn tell_room(&self, topic: &str, returns: Return, only: bool) {
+        let Some(channel) = self.channels.get(topic) else {
+            return;
+        };
+        let Some(member) = &channel.member else { return };
+        let notice = match (member.missed(), returns.since) {
+            (Some(missed), _) => Notice::Resync(missed.to_string()),
+            (None, Some(_)) if only => Notice::Resumed,
+            (None, None) if returns.cursors => Notice::Live,
+            (None, _) => return,
+        };
+        let place = returns.cursors.then(|| member.entered());
+        member.announce(placed_notice(self.version, topic, channel, &notice, place));
     }
 
     fn tell_behind(&self, topic: &str, reply: &HeldFrame, notice: Notice) {

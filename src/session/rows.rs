@@ -13,7 +13,7 @@ use crate::feed::{
 use crate::hub::Frame;
 use crate::protocol::errors::{JoinError, Notice};
 use crate::protocol::{self, Snapshot, SnapshotReply, SystemMessage, Version};
-use crate::room::Member;
+use crate::room::{self, Member};
 use crate::topic;
 
 /// How often a subscription that could not be served is tried while the client waits for it.
@@ -305,13 +305,26 @@ impl Rows {
 }
 
 pub(super) fn notice_frame(version: Version, topic: &str, channel: &Channel, notice: &Notice) -> Frame {
+    placed_notice(version, topic, channel, notice, None)
+}
+
+/// The same, with where the channel is in its room.
+pub(super) fn placed_notice(
+    version: Version,
+    topic: &str,
+    channel: &Channel,
+    notice: &Notice,
+    place: Option<room::Since>,
+) -> Frame {
     let text = notice.to_string();
+    let place = place.map(|place| place.to_string());
     let message = SystemMessage {
         extension: notice.extension(),
         status: notice.status(),
         message: &text,
         channel: topic::sub_topic(topic),
         cursor: None,
+        room: place.as_deref(),
     };
     Frame::Text(protocol::system(version, channel.own_ref(), topic, message).into())
 }

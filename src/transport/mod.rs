@@ -115,6 +115,10 @@ pub fn router(services: Services) -> Router {
         let rows = Arc::clone(&rows);
         Box::new(move || rows.next_id())
     };
+    rooms.locate({
+        let rows = Arc::clone(&rows);
+        move || rows.position()
+    });
     let context = Context {
         limits,
         rates: Arc::new(Rates {

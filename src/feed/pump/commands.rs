@@ -158,6 +158,7 @@ impl Pump {
                     message: &reason,
                     channel: topic::sub_topic(&subscriber.topic),
                     cursor: None,
+                    room: None,
                 };
                 let text = protocol::system_fan_out(subscriber.version, &subscriber.topic, message);
                 push(&entry, vec![Frame::Text(text.into())]);

@@ -7,6 +7,7 @@ fn returning(outbox: &Outbox, who: u64, since: Option<Since>) -> Entry {
         returns: Some(Return {
             who: Some(who),
             since,
+            cursors: false,
         }),
         ..entry(outbox, "k")
     }

@@ -109,6 +109,7 @@ pub(super) fn system(topic: &str, extension: &str, status: Status, text: &str) -
         message: text,
         channel: crate::topic::sub_topic(topic),
         cursor: None,
+        room: None,
     };
     Frame::Text(protocol::system_fan_out(Version::Events, topic, message).into())
 }

@@ -462,6 +462,43 @@ async fn a_client_with_a_session_id_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_polls_with_the_session_id_of_another_user_takes_and_moves_nothing() {
+    let db = Database::new().await;
+    db.execute("create table n (id int primary key); alter publication supabase_realtime add table n")
+        .await;
+    let server = Server::start_with(&db, |config| {
+        config.resume.acknowledge = Duration::from_millis(1);
+    })
+    .await;
+    let key = |sub: &str| token::token("service_role", json!({ "sub": sub }));
+    let told = |messages: &[Value], text: &str| messages.iter().any(|m| m[4]["message"] == text);
+    let mut owner = Lossy::open(&server, &key("ann"), "&session=tab-1", 1, 0.0).await;
+    owner.follow_n().await;
+    // Its next request says that it has the last answer.
+    for id in 1..=2 {
+        db.execute(&format!("insert into n values ({id})")).await;
+        assert!(ids(&owner.messages().await).eq([id]));
+    }
+    db.execute("insert into n values (3)").await;
+    server.passed(&db).await;
+    let mut thief = Lossy::open(&server, &key("ben"), "&session=tab-1", 2, 0.0).await;
+    let messages = thief.follow_n().await;
+    assert!(
+        told(&messages, "resync: the session was another user's"),
+        "{messages:?}"
+    );
+    assert_eq!(ids(&messages).count(), 0);
+    db.execute("insert into n values (4)").await;
+    assert!(ids(&thief.messages().await).eq([4]));
+    let mut owner = Lossy::open(&server, &key("ann"), "&session=tab-1", 3, 0.0).await;
+    let messages = owner.follow_n().await;
+    assert!(told(&messages, "resumed: nothing was missed"), "{messages:?}");
+    let missed: Vec<i64> = ids(&messages).collect();
+    assert!(missed.ends_with(&[3, 4]), "{missed:?}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn connections_that_break_lose_and_double_nothing() {
     const ROWS: i64 = 2_000;
     let db = Database::new().await;

@@ -4,6 +4,7 @@ mod cursors;
 mod libraries;
 mod rooms;
 mod sessions;
+mod users;
 
 use serde_json::{Value, json};
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use super::error::TokenError;
 
@@ -31,7 +32,28 @@ pub struct Scope {
     pub headers: Arc<str>,
 }
 
+/// Tells users apart: a digest of the role and the `sub`, which is the same on every server and with every token of theirs, and
+/// says nothing of either. Tokens without `sub` are of one user for each role.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct User(pub u64);
+
 impl Claims {
+    /// Whose they are.
+    pub fn user(&self) -> User {
+        let mut digest = Sha256::new();
+        for part in [Some(&self.role), self.sub.as_ref()].into_iter().flatten() {
+            digest.update(part.as_bytes());
+            // Ends it: no UTF-8 has it.
+            digest.update([0xff]);
+        }
+        let first = digest
+            .finalize()
+            .iter()
+            .take(8)
+            .fold(0, |first, byte| first << 8 | u64::from(*byte));
+        User(first)
+    }
+
     /// The same, within a scope.
     #[must_use]
     pub fn within(&self, scope: Arc<Scope>) -> Self {
@@ -164,6 +186,33 @@ mod tests {
         assert_eq!(
             &*claims.json,
             r#"{"exp":2000,"iat":1000,"role":"authenticated","sub":"u1","x":[1]}"#
+        );
+    }
+
+    #[test]
+    fn users_are_told_apart_by_role_and_sub_alone() {
+        let user = |claims: Value| checked(claims, json!({})).unwrap().user();
+        let ann = user(json!({"role": "authenticated", "sub": "ann", "exp": 2000}));
+        assert_eq!(
+            ann,
+            User(0x33c8_07f4_48a0_a3f7),
+            "it is in the database, and what comes next has to know it"
+        );
+        let later = json!({"role": "authenticated", "sub": "ann", "exp": 3000, "session_id": "x"});
+        assert_eq!(user(later), ann);
+        for other in [
+            json!({"role": "authenticated", "sub": "ben", "exp": 2000}),
+            json!({"role": "admin", "sub": "ann", "exp": 2000}),
+            json!({"role": "authenticated", "exp": 2000}),
+            json!({"role": "authenticatedann", "exp": 2000}),
+            json!({"role": "authenticated", "sub": "", "exp": 2000}),
+        ] {
+            assert_ne!(user(other), ann);
+        }
+        let nobody = user(json!({"role": "authenticated", "exp": 2000}));
+        assert_ne!(
+            user(json!({"role": "authenticated", "sub": "", "exp": 2000})),
+            nobody
         );
     }
 

@@ -12,7 +12,7 @@ mod mint;
 mod token;
 mod verifier;
 
-pub use claims::{Claims, Scope};
+pub use claims::{Claims, Scope, User};
 pub use error::{KeyError, TokenError};
 pub use mint::mint;
 pub use token::MAX_TOKEN_BYTES;

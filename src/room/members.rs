@@ -174,6 +174,13 @@ impl Room {
         missed
     }
 
+    pub(super) fn known_as(&self, at: usize, who: u64) {
+        let mut members = self.lock();
+        if let Some(returns) = members.seats.get_mut(at).and_then(|seat| seat.returns.as_mut()) {
+            returns.who = Some(who);
+        }
+    }
+
     pub(super) fn announce(&self, at: usize, frame: Frame, number: u64) {
         if let Some(seat) = self.lock().seats.get_mut(at) {
             seat.announce(frame, number);

@@ -227,6 +227,11 @@ impl Member {
         self.room.untrack(self.at);
     }
 
+    /// By what it is known again from now on, if it can come back.
+    pub fn known_as(&self, who: u64) {
+        self.room.known_as(self.at, who);
+    }
+
     /// What it gets from now on. It gets the state of presence where it begins to hear that and wants it.
     pub fn hear(&self, hears: Hears) {
         self.room.hear(self.at, hears);

@@ -1,12 +1,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::auth::Claims;
+use crate::auth::{Claims, User};
 use crate::feed::{NewerClaims, Style, SubscriberId};
 use crate::hub::{HeldFrame, Lane};
 use crate::protocol::{Binding, JoinConfig, Ref};
 use crate::room::Member;
 
+use super::places::Stay;
 use super::private::Private;
 use super::{Effect, Ticket};
 
@@ -24,6 +25,8 @@ pub(super) struct Channel {
     pub(super) token: Arc<str>,
     /// From the first verification on.
     pub(super) claims: Option<Arc<Claims>>,
+    /// Whose place in the channel is its client's; from the moment on that the join is granted.
+    pub(super) user: User,
     /// The verification under way. There is never more than one.
     pub(super) verifying: Option<Verifying>,
     /// A token that came meanwhile; the last one counts.
@@ -101,6 +104,8 @@ pub(super) struct Rows {
     /// Its events carry their cursor.
     pub(super) cursors: bool,
     pub(super) state: RowState,
+    /// Whose rows have been coming. Another user's are not known until theirs do.
+    pub(super) user: User,
     /// Where its newer claims go while it is on its way to being live, if rows come on that way.
     pub(super) newer: Option<NewerClaims>,
     /// Rows of a snapshot have been sent.
@@ -150,6 +155,14 @@ impl Channel {
         let rows = self.rows.map(|rows| Effect::Unsubscribe(rows.id));
         let rights = self.private.map(|private| Effect::ForgetRights(private.id));
         rows.into_iter().chain(rights).collect()
+    }
+
+    /// Under what its place is known.
+    pub(super) fn stay(&self, topic: &Arc<str>) -> Stay {
+        Stay {
+            topic: Arc::clone(topic),
+            user: self.user,
+        }
     }
 
     /// The ok reply that is still held, if one is.

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::channel::{AtLimit, Calls, Channel, RowState, Rows, Stage};
 use super::private::Replay;
 use super::{Effect, Now, Session};
-use crate::auth::{Claims, MAX_TOKEN_BYTES};
+use crate::auth::{Claims, MAX_TOKEN_BYTES, User};
 use crate::feed::Style;
 use crate::hub::{Frame, HeldFrame, Lane};
 use crate::protocol::errors::{Close, JoinError, PushError};
@@ -129,6 +129,7 @@ impl Session {
             ack: config.broadcast.ack,
             token,
             claims: None,
+            user: User::default(),
             verifying: Some(verifying),
             next_token: None,
             stage: Stage::Admission(Box::new(config)),
@@ -177,6 +178,11 @@ impl Session {
         let Some(channel) = self.channels.get_mut(topic) else {
             return Vec::new();
         };
+        channel.user = channel
+            .claims
+            .as_ref()
+            .map(|claims| claims.user())
+            .unwrap_or_default();
         let reply = protocol::reply(
             self.version,
             channel.join_ref.as_ref(),
@@ -224,6 +230,9 @@ impl Session {
         now: Now,
     ) -> Vec<Effect> {
         let (until, then) = self.reply_limit(&config, now);
+        let Some(user) = self.channels.get(topic).map(|channel| channel.user) else {
+            return Vec::new();
+        };
         let rows = (!config.bindings.is_empty()).then(|| Rows {
             id: (self.context.next_id)(),
             bindings: config.bindings.into(),
@@ -235,6 +244,7 @@ impl Session {
                 Style::Modern
             },
             state: RowState::Pending { again: false },
+            user,
             newer: None,
             begun: false,
             lane: Lane::of(&self.outbox, topic),

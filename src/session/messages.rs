@@ -73,7 +73,7 @@ impl Session {
         let Some(channel) = self.remove(topic) else {
             return Vec::new();
         };
-        self.forget(topic);
+        self.forget(&channel.stay(&topic.into()));
         self.note_if_empty(now);
         self.discard_reply(&channel);
         self.reply(join_ref, reference, topic, Status::Ok, "{}");

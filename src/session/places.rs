@@ -8,104 +8,17 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use self::place::{Place, Stay, TopicPlace};
+pub use self::returning::Returning;
+pub(super) use self::returning::{ANOTHERS, SHARED, UNKNOWN};
 pub use self::saving::Unsaved;
 use self::saving::{Queue, Saving};
-use crate::change::Cursor;
-use crate::room;
-
+mod place;
+mod returning;
 mod saving;
 
 /// Longest id, in bytes.
 const LONGEST_ID: usize = 128;
-
-/// How far a client is in its channels, by full topic.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// Those it had joined.
-    pub topics: HashMap<Arc<str>, TopicPlace>,
-}
-
-/// How far a client is in one channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicPlace {
-    /// Rooms of public and private channels are different ones.
-    pub private: bool,
-    /// With its rows, if it had any.
-    pub rows: Option<Cursor>,
-    /// With what is said in its room.
-    pub room: Option<room::Since>,
-}
-
-/// One channel of a place, as JSON: `[private, rows, room]`.
-type Written = (bool, Option<String>, Option<String>);
-
-impl Place {
-    /// For another server.
-    pub fn to_json(&self) -> String {
-        let topics: HashMap<&str, Written> = self
-            .topics
-            .iter()
-            .map(|(topic, place)| {
-                let (rows, room) = (
-                    place.rows.map(|at| at.to_string()),
-                    place.room.map(|at| at.to_string()),
-                );
-                (&**topic, (place.private, rows, room))
-            })
-            .collect();
-        // A map of texts has no form that cannot be written.
-        serde_json::to_string(&topics).unwrap_or_default()
-    }
-
-    /// `None` for anything else.
-    pub fn from_json(text: &str) -> Option<Self> {
-        let topics: HashMap<String, Written> = serde_json::from_str(text).ok()?;
-        let place = |(private, rows, room): Written| {
-            Some(TopicPlace {
-                private,
-                rows: rows.map(|text| text.parse()).transpose().ok()?,
-                room: room.map(|text| text.parse()).transpose().ok()?,
-            })
-        };
-        let topics = topics
-            .into_iter()
-            .map(|(topic, written)| Some((topic.into(), place(written)?)));
-        Some(Self {
-            topics: topics.collect::<Option<_>>()?,
-        })
-    }
-
-    /// Adds channels of which nothing is known yet; and forgets where the rows were of those that have to begin with them.
-    pub fn begin(&mut self, begun: Vec<(Arc<str>, TopicPlace)>) {
-        for (topic, here) in begun {
-            match self.topics.get_mut(&topic) {
-                Some(known) if known.private == here.private => {
-                    known.rows = known.rows.filter(|_| here.rows.is_some());
-                }
-                _ => {
-                    self.topics.insert(topic, here);
-                }
-            }
-        }
-    }
-}
-
-/// What is known of a client that has connected.
-#[derive(Clone, Debug, Default)]
-pub struct Returning {
-    /// By which rooms know it again.
-    pub who: u64,
-    /// Where it was; `None` for somebody unknown.
-    pub place: Option<Place>,
-    /// Two connections at once have used the id, so that nobody can say which of them received what.
-    pub shared: bool,
-    /// The place is what another server wrote down before it ended. If that was sudden, it lacks what began last.
-    pub recalled: bool,
-    /// What this connection has begun or ended, from where it would go on.
-    pub here: Place,
-    /// What has begun and not been noted where others find it.
-    pub begun: Vec<(Arc<str>, TopicPlace)>,
-}
 
 /// The places of all clients. One per server.
 #[derive(Debug)]
@@ -280,7 +193,7 @@ impl Holder {
 
     /// Channels have begun: until the client is known to have more of them, it goes on from there. Those of which more is
     /// known stay as they are.
-    pub fn begin(&self, begun: Vec<(Arc<str>, TopicPlace)>) {
+    pub fn begin(&self, begun: Vec<(Stay, TopicPlace)>) {
         let mut books = self.places.lock();
         if let Some(record) = books.records.get_mut(&self.id)
             && record.holder == self.number
@@ -326,6 +239,8 @@ fn who(id: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::User;
+    use crate::room;
 
     const WINDOW: Duration = Duration::from_secs(60);
 
@@ -341,7 +256,14 @@ mod tests {
             room: Some(room),
         };
         Place {
-            topics: HashMap::from([("realtime:a".into(), topic)]),
+            channels: HashMap::from([(stay("realtime:a", 1), topic)]),
+        }
+    }
+
+    fn stay(topic: &str, user: u64) -> Stay {
+        Stay {
+            topic: topic.into(),
+            user: User(user),
         }
     }
 
@@ -410,7 +332,7 @@ mod tests {
     fn what_has_begun_is_known_before_the_client_answers() {
         let places = Places::new(WINDOW, 10);
         let (holder, _) = connect(&places, "a");
-        let begun = |number| place(number).topics.into_iter().collect();
+        let begun = |number| place(number).channels.into_iter().collect();
         holder.begin(begun(1));
         holder.begin(begun(2));
         drop(holder);
@@ -423,11 +345,11 @@ mod tests {
         let (holder, _) = connect(&places, "a");
         let mut known = place(1);
         known
-            .topics
+            .channels
             .values_mut()
             .for_each(|topic| topic.rows = "5-1".parse().ok());
         holder.acknowledge(known, Instant::now(), 0);
-        holder.begin(place(2).topics.into_iter().collect());
+        holder.begin(place(2).channels.into_iter().collect());
         drop(holder);
         assert_eq!(connect(&places, "a").1.place, Some(place(1)));
     }
@@ -476,9 +398,21 @@ mod tests {
             rows: Some("5-16b3748".parse().unwrap()),
             room: None,
         };
-        place.topics.insert("realtime:\"ü".into(), rows);
+        place
+            .channels
+            .insert(stay("realtime:\"ü", u64::MAX), rows.clone());
+        place.channels.insert(stay("realtime:a", 2), rows);
         assert_eq!(Place::from_json(&place.to_json()), Some(place));
-        for wrong in ["", "[]", "7", r#"{"a":[1]}"#, r#"{"a":[true,"x",null]}"#] {
+        for wrong in [
+            "",
+            "[]",
+            "7",
+            r#"{"a":[1]}"#,
+            r#"{"a":{"1":[true,"x",null]}}"#,
+            r#"{"a":{"u":[true,null,null]}}"#,
+            // Of a server that did not know whose it was.
+            r#"{"a":[true,"5-16b3748",null]}"#,
+        ] {
             assert_eq!(Place::from_json(wrong), None, "{wrong}");
         }
     }

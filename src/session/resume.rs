@@ -5,18 +5,16 @@
 use std::sync::Arc;
 
 use super::Session;
-use super::channel::{Channel, RowState};
-use super::places::{Place, TopicPlace};
+use super::channel::{Channel, RowState, Rows, Stage};
+use super::places::{ANOTHERS, Place, SHARED, Stay, TopicPlace, UNKNOWN};
 use super::rows::{notice_frame, placed_notice};
+use crate::auth::User;
 use crate::change::{Cursor, Position};
 use crate::hub::{HeldFrame, Lane};
 use crate::protocol::errors::Notice;
 use crate::protocol::{JoinConfig, Snapshot, Version};
 use crate::room::{self, Return};
 
-/// Said to a session that has no place: the first connection of a client is told so as well, which costs it nothing.
-const UNKNOWN: &str = "this server does not know the session: it is new, or was away for too long";
-const SHARED: &str = "the session id is used by two connections at once";
 /// Said of a channel that may have begun just before another server ended.
 const BEGUN_ELSEWHERE: &str =
     "the server was replaced, and this channel was not known to the one before, or is new";
@@ -49,29 +47,33 @@ impl Session {
                 cursors: self.tells_places(),
             });
         };
-        let here = returning.here.topics.get(topic);
-        if here.is_none() && (returning.shared || returning.place.is_none()) {
-            let why = if returning.shared { SHARED } else { UNKNOWN };
-            self.tell_behind(topic, reply, Notice::Resync(why.to_owned()));
-        }
-        let places = returning.place.as_ref().filter(|_| !returning.shared);
-        let known = here.or_else(|| places?.topics.get(topic));
+        let stay = Stay {
+            topic: Arc::clone(topic),
+            user: self.channels.get(topic)?.user,
+        };
+        let known = returning.known(&stay);
         let place = known.filter(|place| place.private == config.private);
         let rows_come = config.bindings.iter().all(|b| b.snapshot == Snapshot::On);
         let needs_no_rows = config.since.is_some() || rows_come;
         let knows_rows = needs_no_rows || place.is_some_and(|place| place.rows.is_some());
         let knows_room = told.is_some() || place.is_some_and(|place| place.room.is_some());
-        if returning.recalled && returning.place.is_some() && !(knows_rows && knows_room) {
-            self.tell_behind(topic, reply, Notice::Resync(BEGUN_ELSEWHERE.to_owned()));
-        } else if known.is_some() && (place.is_none() || !knows_rows) {
-            self.tell_behind(topic, reply, Notice::Resync(NOWHERE.to_owned()));
+        let knows = knows_rows && knows_room;
+        let why = match returning.stranger(&stay) {
+            Some(why @ (UNKNOWN | SHARED)) => Some(why),
+            Some(why) if !knows => Some(why),
+            None if returning.recalled && returning.place.is_some() && !knows => Some(BEGUN_ELSEWHERE),
+            None if known.is_some() && (place.is_none() || !knows_rows) => Some(NOWHERE),
+            Some(_) | None => None,
+        };
+        if let Some(why) = why {
+            self.tell_behind(topic, reply, Notice::Resync(why.to_owned()));
         }
         if let (None, Some(rows)) = (&config.since, place.and_then(|place| place.rows)) {
             config.since = Some(rows.to_string().into());
         }
         let since = told.and_then(|told| told.parse().ok());
         Some(Return {
-            who: Some(returning.who),
+            who: Some(returning.who(stay.user)),
             since: since.or(place.and_then(|place| place.room)),
             cursors: told.is_some() && self.tells_places(),
         })
@@ -114,14 +116,15 @@ impl Session {
             .as_ref()
             .and_then(|returning| returning.place.clone());
         let mut place = known.unwrap_or_default();
-        let here = self.returning.iter().flat_map(|returning| &returning.here.topics);
+        let here = self
+            .returning
+            .iter()
+            .flat_map(|returning| &returning.here.channels);
         place
-            .topics
-            .extend(here.map(|(topic, here)| (Arc::clone(topic), here.clone())));
+            .channels
+            .extend(here.map(|(stay, here)| (stay.clone(), here.clone())));
         for (topic, channel) in &self.channels {
-            if let Some(here) = self.topic_place(topic, channel, cursor) {
-                place.topics.insert(Arc::clone(topic), here);
-            }
+            place.channels.extend(self.channel_place(topic, channel, cursor));
         }
         place
     }
@@ -159,9 +162,9 @@ impl Session {
         let Some((topic, channel)) = self.channels.get_key_value(topic) else {
             return;
         };
-        let (topic, here) = (Arc::clone(topic), self.topic_place(topic, channel, cursor));
-        if let (Some(returning), Some(here)) = (&mut self.returning, here) {
-            returning.here.topics.insert(topic, here);
+        let here = self.channel_place(topic, channel, cursor);
+        if let Some(returning) = &mut self.returning {
+            returning.here.channels.extend(here);
         }
     }
 
@@ -171,14 +174,12 @@ impl Session {
         let (Some(returning), Some(channel)) = (&self.returning, self.channels.get(topic)) else {
             return;
         };
+        let stay = channel.stay(topic);
         let known = |place: &Place| {
-            place
-                .topics
-                .get(topic)
-                .is_some_and(|at| at.private == config.private)
+            let at = place.channels.get(&stay);
+            at.is_some_and(|at| at.private == config.private)
         };
-        let before = returning.place.as_ref().filter(|_| !returning.shared);
-        if known(&returning.here) || before.is_some_and(known) {
+        if known(&returning.here) || returning.before().is_some_and(known) {
             return;
         }
         let rows = match config.since.as_deref() {
@@ -193,8 +194,49 @@ impl Session {
             room: self.room_place(channel, cursor),
         };
         if let Some(returning) = &mut self.returning {
-            returning.here.topics.insert(Arc::clone(topic), begun.clone());
-            returning.begun.push((Arc::clone(topic), begun));
+            returning.begins(stay, begun);
+        }
+    }
+
+    /// A channel is another user's from now on, by its token. Where that one is with its rows is not known before they come.
+    pub(super) fn pass_on(&mut self, topic: &Arc<str>, user: User) {
+        let cursor = (self.context.position)();
+        let Some(channel) = self.channels.get_mut(topic) else {
+            return;
+        };
+        let granted = !matches!(channel.stage, Stage::Admission(_) | Stage::Judging(_));
+        if channel.user == user || !granted {
+            return;
+        }
+        let left = channel.stay(topic);
+        channel.user = user;
+        let (Some(returning), Some(channel)) = (&self.returning, self.channels.get(topic)) else {
+            return;
+        };
+        if let Some(member) = &channel.member {
+            member.known_as(returning.who(user));
+        }
+        let here = self.channel_place(topic, channel, cursor);
+        if let (Some(returning), Some((stay, here))) = (&mut self.returning, here) {
+            returning.forget(&left);
+            returning.begins(stay, here);
+        }
+        self.tell_heir(topic);
+    }
+
+    /// What a channel is given again, or will be, began where another user was.
+    fn tell_heir(&self, topic: &Arc<str>) {
+        let Some(channel) = self.channels.get(topic) else {
+            return;
+        };
+        let notice = Notice::Resync(ANOTHERS.to_owned());
+        let frame = notice_frame(self.version, topic, channel, &notice);
+        let live = |rows: &Rows| matches!(rows.state, RowState::Live | RowState::Replacing { .. });
+        let follows = channel
+            .held_reply()
+            .is_some_and(|reply| reply.append(vec![frame]));
+        if !follows && channel.rows.as_ref().is_some_and(|rows| !live(rows)) {
+            self.notify(topic, &notice);
         }
     }
 
@@ -204,10 +246,9 @@ impl Session {
         let Some((topic, channel)) = self.channels.get_key_value(topic) else {
             return;
         };
-        let (topic, here) = (Arc::clone(topic), self.topic_place(topic, channel, cursor));
-        if let (Some(returning), Some(here)) = (&mut self.returning, here) {
-            returning.here.topics.insert(Arc::clone(&topic), here.clone());
-            returning.begun.push((topic, here));
+        let here = self.channel_place(topic, channel, cursor);
+        if let (Some(returning), Some((stay, here))) = (&mut self.returning, here) {
+            returning.begins(stay, here);
         }
     }
 
@@ -215,8 +256,8 @@ impl Session {
     pub fn outgrows_place(&self, begun: usize) -> bool {
         let most = MOST_REMEMBERED.max(4 * self.context.limits.channels_per_connection);
         self.returning.as_ref().is_some_and(|returning| {
-            let before = returning.place.as_ref().map_or(0, |place| place.topics.len());
-            begun + before + returning.here.topics.len() > most
+            let before = returning.place.as_ref().map_or(0, |place| place.channels.len());
+            begun + before + returning.here.channels.len() > most
         })
     }
 
@@ -226,28 +267,31 @@ impl Session {
     }
 
     /// What has begun since this was asked last.
-    pub fn take_begun(&mut self) -> Vec<(Arc<str>, TopicPlace)> {
+    pub fn take_begun(&mut self) -> Vec<(Stay, TopicPlace)> {
         let returning = self.returning.as_mut();
         returning.map_or_else(Vec::new, |returning| std::mem::take(&mut returning.begun))
     }
 
     /// The client has left a channel: what it misses from now on is not missed.
-    pub(super) fn forget(&mut self, topic: &str) {
-        let Some(returning) = &mut self.returning else {
-            return;
-        };
-        returning.here.topics.remove(topic);
-        if let Some(place) = &mut returning.place {
-            place.topics.remove(topic);
+    pub(super) fn forget(&mut self, stay: &Stay) {
+        if let Some(returning) = &mut self.returning {
+            returning.forget(stay);
         }
     }
 
     /// `None` for a channel that has not been joined yet: what was known of it before holds.
-    fn topic_place(&self, topic: &str, channel: &Channel, cursor: Option<Cursor>) -> Option<TopicPlace> {
+    fn channel_place(
+        &self,
+        topic: &Arc<str>,
+        channel: &Channel,
+        cursor: Option<Cursor>,
+    ) -> Option<(Stay, TopicPlace)> {
         if !channel.is_joined() {
             return None;
         }
+        let stay = channel.stay(topic);
         let rows = channel.rows.as_ref().map(|rows| match rows.state {
+            _ if rows.user != channel.user => None,
             RowState::Live | RowState::Replacing { .. } => cursor.map(|cursor| held_back(cursor, &rows.lane)),
             RowState::Pending { .. } | RowState::Retry(_) | RowState::Refused if rows.begun => None,
             // It is on its way from there.
@@ -255,19 +299,20 @@ impl Session {
                 let since = rows.since.as_deref();
                 since
                     .and_then(|text| text.parse().ok())
-                    .or_else(|| self.began(topic))
+                    .or_else(|| self.began(&stay))
             }
         });
-        Some(TopicPlace {
+        let place = TopicPlace {
             private: channel.private.is_some(),
             rows: rows.flatten(),
             room: self.room_place(channel, cursor),
-        })
+        };
+        Some((stay, place))
     }
 
     /// Where its rows began.
-    fn began(&self, topic: &str) -> Option<Cursor> {
-        self.returning.as_ref()?.here.topics.get(topic)?.rows
+    fn began(&self, stay: &Stay) -> Option<Cursor> {
+        self.returning.as_ref()?.here.channels.get(stay)?.rows
     }
 
     fn room_place(&self, channel: &Channel, cursor: Option<Cursor>) -> Option<room::Since> {

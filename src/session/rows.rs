@@ -142,8 +142,9 @@ impl Session {
             }
             Ok(()) => {
                 self.set_state(&topic, RowState::Live);
-                if let Some(rows) = self.rows_mut(&topic) {
-                    rows.newer = None;
+                let user = self.channels.get(&topic).map(|channel| channel.user);
+                if let (Some(rows), Some(user)) = (self.rows_mut(&topic), user) {
+                    (rows.newer, rows.user) = (None, user);
                 }
                 Vec::new()
             }

@@ -102,8 +102,10 @@ impl Session {
         let Some(channel) = self.channels.get_mut(topic) else {
             return Vec::new();
         };
+        let user = claims.user();
         channel.claims = Some(claims);
         channel.warned = false;
+        self.pass_on(topic, user);
         let mut effects: Vec<Effect> = self.judge_again(topic).into_iter().collect();
         effects.extend(self.rows_refreshed(topic));
         effects

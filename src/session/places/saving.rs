@@ -75,14 +75,14 @@ impl Saving {
 
 /// Equal for places that differ in nothing but how far their rows are, which moves on by itself.
 fn outline(place: &Place) -> u64 {
-    let topics = place.topics.iter().map(|(topic, here)| {
+    let channels = place.channels.iter().map(|(stay, here)| {
         let mut hasher = DefaultHasher::new();
         let room = here.room.map(|room| (room.instance, room.number));
-        (topic, here.private, here.rows.is_some(), room).hash(&mut hasher);
+        (stay, here.private, here.rows.is_some(), room).hash(&mut hasher);
         hasher.finish()
     });
-    // Topics have no order.
-    topics.fold(0, u64::wrapping_add)
+    // They have no order.
+    channels.fold(0, u64::wrapping_add)
 }
 
 impl Books {
@@ -183,8 +183,9 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::auth::User;
     use crate::room;
-    use crate::session::{Holder, TopicPlace};
+    use crate::session::{Holder, Stay, TopicPlace};
 
     const WINDOW: Duration = Duration::from_secs(600);
 
@@ -199,8 +200,12 @@ mod tests {
             rows: Some(rows.parse().unwrap()),
             room: Some(room),
         };
+        let stay = Stay {
+            topic: "realtime:a".into(),
+            user: User(1),
+        };
         Place {
-            topics: HashMap::from([("realtime:a".into(), topic)]),
+            channels: HashMap::from([(stay, topic)]),
         }
     }
 
@@ -249,7 +254,7 @@ mod tests {
         assert_eq!(places.take_unsaved(9).len(), 1, "rows were sent");
         holder.acknowledge(Place::default(), Instant::now(), 2);
         assert_eq!(places.take_unsaved(9).len(), 1, "a channel was left");
-        let begun = place("5-40", 2).topics.into_iter().collect();
+        let begun = place("5-40", 2).channels.into_iter().collect();
         holder.begin(begun);
         assert_eq!(places.take_unsaved(9).places[0].1, place("5-40", 2));
     }

@@ -63,10 +63,10 @@ fn a_session_whose_place_in_a_channel_is_not_known_is_told() {
         ("realtime:private", true),
         ("realtime:room", false),
     ];
-    let topics = topics.map(|(topic, private)| (Arc::from(topic), place(private)));
+    let channels = topics.map(|(topic, private)| (stay(topic), place(private)));
     client.session.returns(Returning {
         place: Some(Place {
-            topics: topics.into(),
+            channels: channels.into(),
         }),
         ..Returning::default()
     });

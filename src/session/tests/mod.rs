@@ -8,6 +8,7 @@ mod returns;
 mod rows;
 mod snapshots;
 mod tokens;
+mod users;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,6 +35,7 @@ struct Client {
     now: Now,
     rooms: Rooms,
     streaming: Arc<AtomicBool>,
+    position: Arc<std::sync::Mutex<Option<Cursor>>>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -78,6 +80,8 @@ impl Client {
         };
         let streaming = Arc::new(AtomicBool::new(true));
         let flows = Arc::clone(&streaming);
+        let position = Arc::<std::sync::Mutex<Option<Cursor>>>::default();
+        let here = Arc::clone(&position);
         let rates = Arc::new(rates);
         let context = Context {
             limits,
@@ -85,7 +89,7 @@ impl Client {
             rooms: rooms.clone(),
             metrics: Arc::clone(&metrics),
             next_id: Box::new(move || SubscriberId(ids.fetch_add(1, Ordering::Relaxed))),
-            position: Box::new(|| None),
+            position: Box::new(move || *here.lock().unwrap()),
             streaming: Box::new(move || flows.load(Ordering::Relaxed)),
             presence_key: Box::new(|| Arc::from("made-up")),
         };
@@ -112,6 +116,7 @@ impl Client {
             now,
             rooms,
             streaming,
+            position,
             _runtime: runtime,
         }
     }
@@ -221,6 +226,14 @@ impl Client {
                 })
                 .collect(),
         }
+    }
+}
+
+/// Where somebody is known by the claims that tests use.
+fn stay(topic: &str) -> Stay {
+    Stay {
+        topic: topic.into(),
+        user: claims("authenticated").user(),
     }
 }
 

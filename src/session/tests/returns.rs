@@ -17,7 +17,7 @@ fn known(rows: Option<&str>, private: bool) -> Place {
         room: Some(room),
     };
     Place {
-        topics: [(TOPIC.into(), topic)].into(),
+        channels: [(stay(TOPIC), topic)].into(),
     }
 }
 

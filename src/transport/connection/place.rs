@@ -2,7 +2,6 @@
 //! written before has arrived (RFC 6455, section 5.5.3; browsers answer in order).
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -12,7 +11,7 @@ use super::write::{patience, written};
 use super::{Connection, Ending};
 use crate::hub::Drained;
 use crate::protocol::errors::Close;
-use crate::session::{Holder, Place, TopicPlace};
+use crate::session::{Holder, Place, Stay, TopicPlace};
 
 /// Pings that may wait for their pongs.
 const MOST: usize = 8;
@@ -36,7 +35,7 @@ pub(super) struct Tracking {
     next: u64,
     asked: VecDeque<Asked>,
     /// What has begun, with the ping before.
-    begun: Vec<(u64, Arc<str>, TopicPlace)>,
+    begun: Vec<(u64, Stay, TopicPlace)>,
     wrote: bool,
     last: Instant,
 }
@@ -90,7 +89,7 @@ impl Tracking {
         let later = self.begun.iter();
         place.begin(
             later
-                .map(|(_, topic, begun)| (Arc::clone(topic), begun.clone()))
+                .map(|(_, stay, begun)| (stay.clone(), begun.clone()))
                 .collect(),
         );
         self.holder.acknowledge(place, at.into_std(), sent);
@@ -98,8 +97,8 @@ impl Tracking {
     }
 
     /// Channels have begun.
-    pub(super) fn begin(&mut self, begun: Vec<(Arc<str>, TopicPlace)>) {
-        let known = |(topic, here): &(Arc<str>, TopicPlace)| (self.next, Arc::clone(topic), here.clone());
+    pub(super) fn begin(&mut self, begun: Vec<(Stay, TopicPlace)>) {
+        let known = |(stay, here): &(Stay, TopicPlace)| (self.next, stay.clone(), here.clone());
         self.begun.extend(begun.iter().map(known));
         self.holder.begin(begun);
     }

@@ -1,11 +1,10 @@
 //! How far the client of a session has come: its requests say which messages have arrived.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::session::{Holder, Place, TopicPlace};
+use crate::session::{Holder, Place, Stay, TopicPlace};
 
 /// Of a client with a session id.
 #[derive(Debug)]
@@ -22,7 +21,7 @@ pub(super) struct Tracking {
     /// When that was noted, and at how many messages.
     asked: (std::time::Instant, u64),
     /// What has begun, with the number of messages of the note before.
-    begun: Vec<(u64, Arc<str>, TopicPlace)>,
+    begun: Vec<(u64, Stay, TopicPlace)>,
 }
 
 impl Tracking {
@@ -41,9 +40,9 @@ impl Tracking {
     }
 
     /// Channels have begun.
-    pub(super) fn begin(&mut self, begun: Vec<(Arc<str>, TopicPlace)>) {
+    pub(super) fn begin(&mut self, begun: Vec<(Stay, TopicPlace)>) {
         let (_, before) = self.asked;
-        let known = |(topic, here): &(Arc<str>, TopicPlace)| (before, Arc::clone(topic), here.clone());
+        let known = |(stay, here): &(Stay, TopicPlace)| (before, stay.clone(), here.clone());
         self.begun.extend(begun.iter().map(known));
         self.holder.begin(begun);
     }
@@ -83,7 +82,7 @@ impl Tracking {
         // The place knows nothing of what began behind it.
         self.begun.retain(|(before, ..)| *before >= noted);
         let later = self.begun.iter();
-        let later = later.map(|(_, topic, begun)| (Arc::clone(topic), begun.clone()));
+        let later = later.map(|(_, stay, begun)| (stay.clone(), begun.clone()));
         place.begin(later.collect());
         self.holder.acknowledge(place, self.asked.0, sent);
         true
@@ -105,8 +104,12 @@ mod tests {
             rows: None,
             room: None,
         };
+        let stay = Stay {
+            topic: "realtime:a".into(),
+            user: crate::auth::User(1),
+        };
         let place = Place {
-            topics: [("realtime:a".into(), topic)].into(),
+            channels: [(stay, topic)].into(),
         };
         tracking.note(5, place, 0);
         assert!(!tracking.read(4) && !places.knows("a"));

@@ -95,7 +95,7 @@ impl Session {
         };
         channel.member = Some(self.context.rooms.enter(name, entry));
         if let Some(returns) = returns {
-            self.tell_room(topic, returns, config.bindings.is_empty());
+            self.tell_room(topic, returns, config.bindings.is_empty(), reply);
         }
     }
 }

@@ -84,14 +84,17 @@ impl Session {
         self.version != Version::Events
     }
 
-    /// Tells a channel that has come into its room what became of its broadcasts, between those that it is given again and what is
-    /// new. If it has rows, good news is theirs to tell.
-    pub(super) fn tell_room(&self, topic: &str, returns: Return, only: bool) {
+    /// Tells a channel that has come into its room what became of its broadcasts: between those that it is given again and what is
+    /// new, where that is a place; otherwise bad news comes first. If it has rows, good news is theirs to tell.
+    pub(super) fn tell_room(&self, topic: &str, returns: Return, only: bool, reply: &HeldFrame) {
         let Some(channel) = self.channels.get(topic) else {
             return;
         };
         let Some(member) = &channel.member else { return };
         let notice = match (member.missed(), returns.since) {
+            (Some(missed), _) if !returns.cursors => {
+                return self.tell_behind(topic, reply, Notice::Resync(missed.to_string()));
+            }
             (Some(missed), _) => Notice::Resync(missed.to_string()),
             (None, Some(_)) if only => Notice::Resumed,
             (None, None) if returns.cursors => Notice::Live,

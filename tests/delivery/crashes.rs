@@ -67,7 +67,7 @@ async fn rows(client: &mut Client, last: i64) -> Vec<(i64, bool)> {
 
 /// How many clients there are of which the database knows how far they are with their rows.
 async fn known(db: &Database) -> String {
-    let rows = "exists (select from json_each(place) topic where topic.value ->> 1 is not null)";
+    let rows = "exists (select from json_each(place) topic, json_each(topic.value) users where users.value ->> 1 is not null)";
     db.text(&format!("select count(*)::text from rowcast.places where {rows}"))
         .await
 }

@@ -42,6 +42,8 @@ pub struct Log {
     pub reason: Option<String>,
     /// The last one that came with a row.
     pub cursor: Option<String>,
+    /// The last one that came with a broadcast, or that says where the room begins.
+    pub room: Option<String>,
     /// Rows behind which an earlier one of the same connection came.
     pub disorder: usize,
     pub goal: Option<Goal>,
@@ -85,8 +87,11 @@ impl Log {
         };
         let cursor = text.rsplit_once("\"cursor\":\"");
         let cursor = cursor.and_then(|(_, cursor)| cursor.split('"').next());
-        if let (Some(cursor), What::Row(_)) = (cursor, what) {
-            let last = self.cursor.get_or_insert_default();
+        if let Some(cursor) = cursor {
+            let last = match what {
+                What::Row(_) => self.cursor.get_or_insert_default(),
+                What::Word(_) => self.room.get_or_insert_default(),
+            };
             last.clear();
             last.push_str(cursor);
         }
@@ -105,6 +110,10 @@ impl Log {
     }
 
     fn note(&mut self, text: &str, at: Instant) {
+        let room = text.split_once("\"meta\":{\"cursor\":\"");
+        if let Some(room) = room.and_then(|(_, room)| room.split('"').next()) {
+            self.room = Some(room.to_owned());
+        }
         if text.contains("Subscribed to PostgreSQL") {
             self.live.get_or_insert(at);
         } else if text.contains("\"resync: ") {

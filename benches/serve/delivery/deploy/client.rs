@@ -116,6 +116,7 @@ impl Client {
         if self.kind == Kind::Since {
             let diary = lock(&self.diary);
             config["since"] = diary.log.cursor.as_deref().unwrap_or_default().into();
+            config["broadcast"]["since"] = diary.log.room.as_deref().unwrap_or_default().into();
         }
         json!({"config": config, "access_token": self.token})
     }

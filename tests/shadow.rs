@@ -228,10 +228,15 @@ async fn what_does_not_agree_is_counted_and_changes_nothing() {
         delivered(&mut alice, &server, &db).await,
         [("INSERT".to_owned(), 1)]
     );
-    eventually("both rows are known to be judged otherwise", || async {
-        // What waits for the stream needs it to move on. A new table would be a new catalog, which proves nothing.
-        db.execute("insert into t values (1)").await;
-        (checks(&server, "disagree").await == 2).then_some(())
+    eventually("rows are known to be judged otherwise", || async {
+        // What waits for the stream needs it to move on. A new table would be a new catalog, which proves nothing; so are the roles
+        // that other tests make meanwhile, and then it takes other rows.
+        db.execute(
+            "insert into docs select max(id) + 1, 'open' from docs union all select max(id) + 2, 'closed' from docs;
+             insert into t values (1)",
+        )
+        .await;
+        (checks(&server, "disagree").await >= 2).then_some(())
     })
     .await;
     assert_eq!(checks(&server, "agree").await, 0);

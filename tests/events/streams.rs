@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 use tokio::process::Command;
+use tokio::task::JoinHandle;
 
 use super::reader::Reader;
 use super::{ALICE, BOB, alice, anybody, database};
-use crate::support::{Program, Server, eventually, token};
+use crate::support::{Database, Program, Server, eventually, token};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_looks_at_a_table() {
@@ -400,6 +401,18 @@ async fn what_is_said_in_a_room_meanwhile_is_heard_later() {
     server.stop().await;
 }
 
+/// Writes so many lists, one after the other.
+async fn written(db: &Database, rows: i64) -> JoinHandle<()> {
+    let connection = db.connection().await;
+    tokio::spawn(async move {
+        for id in 1..=rows {
+            let sql = format!("insert into lists values ({id}, 0)");
+            connection.batch_execute(&sql).await.expect("a row");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+}
+
 /// What is gathered for a channel while it is cut off comes again, and what its neighbour got meanwhile does not take it along.
 #[tokio::test(flavor = "multi_thread")]
 async fn cuts_lose_nothing_of_what_is_gathered() {
@@ -413,14 +426,7 @@ async fn cuts_lose_nothing_of_what_is_gathered() {
         reader.told("Subscribed").await;
     }
     let mut reader = Reader::at(&reader.last_id);
-    let connection = db.connection().await;
-    let writing = tokio::spawn(async move {
-        for id in 1..=ROWS {
-            let sql = format!("insert into lists values ({id}, 0)");
-            connection.batch_execute(&sql).await.expect("a row");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
+    let writing = written(&db, ROWS).await;
     let mut got: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     let complete = |ids: &Vec<i64>| ids.last() == Some(&ROWS);
     while got.len() < 2 || !got.values().all(complete) {
@@ -492,14 +498,7 @@ async fn cuts_lose_nothing_of_a_channel_with_several_paces() {
     reader.open(&server, query, &anybody(), usize::MAX).await;
     reader.told("Subscribed").await;
     let mut reader = Reader::at(&reader.last_id);
-    let connection = db.connection().await;
-    let writing = tokio::spawn(async move {
-        for id in 1..=ROWS {
-            let sql = format!("insert into lists values ({id}, 0)");
-            connection.batch_execute(&sql).await.expect("a row");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
+    let writing = written(&db, ROWS).await;
     let mut got: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
     let complete = |ids: &BTreeSet<i64>| ids.contains(&ROWS);
     while got.len() < 3 || !got.values().all(complete) {

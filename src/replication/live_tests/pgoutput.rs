@@ -142,8 +142,8 @@ async fn a_table_without_an_identity_does_not_hinder_the_application() {
     follower.stop().await;
 }
 
-#[tokio::test]
-async fn a_table_of_somebody_else_is_left_out_and_said_until_it_may_be_added() {
+/// `ours`, and a table of somebody else that our role cannot publish, both followed.
+pub(super) async fn with_theirs() -> (Cluster, tokio_postgres::Client, Follower) {
     let cluster = Cluster::start("");
     let client = cluster.client().await;
     run(
@@ -156,7 +156,13 @@ async fn a_table_of_somebody_else_is_left_out_and_said_until_it_may_be_added() {
     .await;
     let mut settings = pgoutput(&cluster);
     settings.connect.user = "app".to_owned();
-    let mut follower = Follower::start(settings, &["ours", "theirs"]);
+    let follower = Follower::start(settings, &["ours", "theirs"]);
+    (cluster, client, follower)
+}
+
+#[tokio::test]
+async fn a_table_of_somebody_else_is_left_out_and_said_until_it_may_be_added() {
+    let (_cluster, client, mut follower) = with_theirs().await;
     let first = told(&mut follower).await;
     assert_eq!(*first.tables, names(&["ours", "theirs"]));
     assert_eq!(*first.missing, names(&["theirs"]));

@@ -1,25 +1,13 @@
 //! What the stream tells of its tables without having been asked: nobody discards anything then, so nothing comes again.
 
 use super::cluster::Cluster;
-use super::follower::{Follower, id, pgoutput};
-use super::pgoutput::{names, run, told};
+use super::follower::{Follower, id};
+use super::pgoutput::{names, run, told, with_theirs};
 use crate::change::Event;
 
-/// `ours`, and a table of somebody else that our role cannot publish, followed by somebody who hands nothing over.
+/// [`with_theirs`], followed by somebody who hands nothing over.
 async fn followed() -> (Cluster, tokio_postgres::Client, Follower) {
-    let cluster = Cluster::start("");
-    let client = cluster.client().await;
-    run(
-        &client,
-        &[
-            "create role app login replication; grant create on database postgres to app",
-            "create table theirs (id int primary key); create table ours (id int primary key); alter table ours owner to app",
-        ],
-    )
-    .await;
-    let mut settings = pgoutput(&cluster);
-    settings.connect.user = "app".to_owned();
-    let mut follower = Follower::start(settings, &["ours", "theirs"]);
+    let (cluster, client, mut follower) = with_theirs().await;
     follower.confirms = false;
     assert_eq!(*told(&mut follower).await.missing, names(&["theirs"]));
     follower.until_live().await;

@@ -9,7 +9,7 @@ use rowcast::shutdown::Shutdown;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::{Database, eventually, token};
+use super::{Database, LIMIT, eventually, token};
 
 /// A running server. [`Server::stop`] ends it and fails the test if a task does not end.
 pub struct Server {
@@ -167,6 +167,8 @@ pub fn config(database: &ConnectSettings, slot: &str) -> Config {
     config.database.name.clone_from(&database.database);
     config.database.sslmode = rowcast::config::SslMode::Disable;
     config.replication.slot = format!("rowcast_{slot}");
+    // Clients that wait for a row say nothing.
+    config.session.idle_timeout = LIMIT * 10;
     config.session.connect_error_backoff = Duration::ZERO;
     config.session.channel_error_backoff = Duration::ZERO;
     config

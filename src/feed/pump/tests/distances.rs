@@ -56,7 +56,10 @@ async fn who_was_away_for_a_moment_does_not_wait_for_those_who_want_everything()
         steps += 1;
         all.extend(heard(&near));
         // A step is as long as its time, which a busy machine may take away.
-        assert!(steps < 4 || !all.is_empty(), "each of the others has a turn at most");
+        assert!(
+            steps < 4 || !all.is_empty(),
+            "each of the others has a turn at most"
+        );
     }
     assert_eq!(all, ["-1 with its cursor", "resumed: nothing was missed", "live"]);
     assert!(!is_live(&heard(&far[0])), "there is more for them");

@@ -22,7 +22,7 @@ use super::reader::{all_known, lock, until};
 use super::{last_row, policy, scaled};
 
 const CLIENTS: usize = 5_000;
-/// Joins a second that the second server is given by `listen.drain`.
+/// Joins a second that the second server is given by `listen.drain`, where that is set for it.
 const JOINS: usize = 170;
 /// Clients that connect side by side at the beginning.
 const BATCH: usize = 32;
@@ -35,6 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// How the first server ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
+    /// With as much time as the clients are given by [`JOINS`].
+    Slowly,
+    /// As it is set up where nobody has changed anything.
     Stopped,
     Killed,
 }
@@ -42,13 +45,18 @@ enum End {
 pub async fn table(cluster: &PrivateCluster, database: &Connection) {
     let clients = scaled(CLIENTS);
     println!(
-        "\n{clients} clients (half with session ids, a quarter with cursors, a quarter of event streams) move to a standby, {JOINS} a second \
-         where the first server is stopped and all at once where it is killed, while {} commits/s flow: own rows, rows for all, broadcasts \
+        "\n{clients} clients (half with session ids, a quarter with cursors, a quarter of event streams) move to a standby, within a \
+         second where the first server is stopped, {JOINS} a second where it was told to take its time, and all at once where it is killed, while {} commits/s flow: own rows, rows for all, broadcasts \
          to {} rooms; a front sends them to whoever is ready\n",
         flow::RATE,
         client::ROOMS
     );
-    for (name, end) in [("SIGTERM", End::Stopped), ("kill -9", End::Killed)] {
+    let ends = [
+        ("SIGTERM", End::Stopped),
+        ("SIGTERM, slowly", End::Slowly),
+        ("kill -9", End::Killed),
+    ];
+    for (name, end) in ends {
         let everybody = uuid(flow::EVERYBODY);
         policy(
             database,
@@ -60,7 +68,10 @@ pub async fn table(cluster: &PrivateCluster, database: &Connection) {
 }
 
 async fn measure(cluster: &PrivateCluster, database: &Connection, clients: usize, (name, end): (&str, End)) {
-    let drain = clients.div_ceil(JOINS);
+    let drain = match end {
+        End::Slowly => clients.div_ceil(JOINS),
+        End::Stopped | End::Killed => 1,
+    };
     let (drain, grace) = (drain.to_string(), (drain + 10).to_string());
     // As it is set up where nobody has changed anything.
     let settings = [
@@ -130,7 +141,7 @@ async fn replace(
     let before = first.peak_kib().unwrap_or_default();
     let started = Instant::now();
     match end {
-        End::Stopped => first.terminate(),
+        End::Slowly | End::Stopped => first.terminate(),
         End::Killed => first.kill(),
     }
     let deadline = started + PATIENCE;

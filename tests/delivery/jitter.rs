@@ -92,6 +92,8 @@ async fn clients_whose_connections_drop_at_random_get_everything() {
         config.limits.joins_per_second = 10_000;
     })
     .await;
+    // Whoever joins before it reads is nowhere, should it be cut off at once.
+    server.passed(&db).await;
     let proxy = Proxy::start(server.address).await;
     let path = |client: u64| Path {
         by: By::Socket,
@@ -140,7 +142,9 @@ async fn clients_whose_connections_drop_at_random_get_everything() {
         let log = walker.log();
         let resyncs = log.told.iter().filter_map(|told| match &told.what {
             // The first connection of all is told so.
-            What::Outcome(text) if text.starts_with("resync") && told.connection > 1 => Some(text.clone()),
+            What::Outcome(text) if text.starts_with("resync") && told.connection > 1 => {
+                Some((told.connection, text.clone()))
+            }
             _ => None,
         });
         let resyncs: Vec<_> = resyncs.collect();

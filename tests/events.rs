@@ -1,6 +1,7 @@
 //! Server-sent events and polls: curl, real readers that come back by themselves, cuts anywhere, shell loops.
 
 mod http2;
+mod paces;
 mod polls;
 pub(crate) mod reader;
 mod snapshots;

@@ -276,6 +276,104 @@ async fn what_was_gathered_is_missed_by_nobody_who_comes_back() {
     server.stop().await;
 }
 
+/// Cut off after any message, a client that keeps cursors goes on from the last one; while rows come, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_cursor_leads_on_and_past_nothing() {
+    let db = Database::new().await;
+    db.execute(SCHEMA).await;
+    let server = Server::start(&db).await;
+    let mut items = json!([{"select": ["id", "state"]}, {"max_rate": 20}, {"conflate": true}, {"conflate": true, "max_rate": 10}, {}]);
+    for (number, item) in items.as_array_mut().expect("items").iter_mut().enumerate() {
+        item["event"] = json!("*");
+        (item["schema"], item["table"]) = (json!("public"), json!("n"));
+        item["filter"] = json!(format!("id=gt.-{number}"));
+    }
+    let token = token::token("authenticated", json!({}));
+    let mut client = Client::connect(&server, Version::V2, &token).await;
+    client
+        .join("room", json!({"postgres_changes": items, "since": ""}))
+        .await;
+    let live = client.expect("a place", |m| m.payload["message"] == "live").await;
+    let mut since = live.payload["cursor"].as_str().expect("a cursor").to_owned();
+    let seed: u64 = rand::random();
+    let mut random = StdRng::seed_from_u64(seed);
+    let (connection, mut writes) = (db.connection().await, StdRng::seed_from_u64(seed));
+    let (enough, mut stop) = tokio::sync::oneshot::channel::<()>();
+    let writing = tokio::spawn(async move {
+        while stop.try_recv().is_err() {
+            let statement = statement(&mut writes);
+            connection.batch_execute(&statement).await.expect("rows");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    let mut keepers: BTreeMap<i64, Keeper> = BTreeMap::new();
+    for _ in 0..25 {
+        since = cut_after(
+            (random.random_range(1..60), true),
+            &mut keepers,
+            (&server, &items, since),
+        )
+        .await;
+    }
+    enough.send(()).expect("it still writes");
+    writing.await.expect("no panic");
+    let text = "select json_agg(json_build_array(id, state) order by id)::text from n";
+    let there: Value = serde_json::from_str(&db.text(text).await).expect("rows");
+    let complete = |keeper: &Keeper| {
+        let rows = keeper.rows.values();
+        rows.map(|row| json!([row["id"], row["state"]]))
+            .collect::<Value>()
+            == there
+    };
+    let mut connections = 0;
+    while keepers.len() < 5 || !keepers.values().all(complete) {
+        connections += 1;
+        assert!(connections < 3_000, "no headway with seed {seed}");
+        since = cut_after(
+            (random.random_range(1..60), false),
+            &mut keepers,
+            (&server, &items, since),
+        )
+        .await;
+    }
+    server.stop().await;
+}
+
+/// Comes back from there, and is cut off after so many messages, or as soon as it is live and no more comes. Returns the last
+/// cursor.
+async fn cut_after(
+    (most, more_comes): (usize, bool),
+    keepers: &mut BTreeMap<i64, Keeper>,
+    (server, items, mut since): (&Server, &Value, String),
+) -> String {
+    let token = token::token("authenticated", json!({}));
+    let mut client = Client::connect(server, Version::V2, &token).await;
+    client
+        .join("room", json!({"postgres_changes": items, "since": since}))
+        .await;
+    for _ in 0..most {
+        let next = |m: &Message| {
+            assert!(!m.payload["message"].to_string().contains("resync"), "{m:?}");
+            m.event == "postgres_changes" || m.payload["message"] == "Subscribed to PostgreSQL"
+        };
+        let message = client.expect("a change, or the end", next).await;
+        if message.event == "system" && more_comes {
+            continue;
+        }
+        if message.event == "system" {
+            break;
+        }
+        if let Some(cursor) = message.payload["cursor"].as_str() {
+            cursor.clone_into(&mut since);
+        }
+        for id in message.payload["ids"].as_array().expect("ids") {
+            let keeper = keepers.entry(id.as_i64().expect("an id")).or_default();
+            keeper.apply(&message);
+        }
+    }
+    since
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_rate_is_refused() {
     let db = Database::new().await;

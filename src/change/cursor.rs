@@ -60,6 +60,26 @@ impl Position {
     fn is_whole(&self) -> bool {
         *self == Self::behind(self.commit)
     }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.commit.0)?;
+        if self.is_whole() {
+            return Ok(());
+        }
+        write!(f, "-{:x}-{:x}", self.change.0, self.ordinal)
+    }
+
+    fn read(numbers: &[u64]) -> Result<Self, InvalidCursor> {
+        match *numbers {
+            [commit] => Ok(Self::behind(Lsn(commit))),
+            [commit, change, ordinal] => Ok(Self {
+                commit: Lsn(commit),
+                change: Lsn(change),
+                ordinal: u32::try_from(ordinal).map_err(|_| InvalidCursor)?,
+            }),
+            _ => Err(InvalidCursor),
+        }
+    }
 }
 
 /// Which history WAL positions belong to.
@@ -81,7 +101,7 @@ impl Epoch {
 }
 
 /// A place that can be given to a client and taken back later. Its text is opaque to them:
-/// `<epoch>-<commit>` or `<epoch>-<commit>-<change>-<ordinal>`, in hexadecimal.
+/// `<epoch>-<commit>` or `<epoch>-<commit>-<change>-<ordinal>`, in hexadecimal. That of a [`Mark`] is read as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cursor {
     /// Of this history.
@@ -92,16 +112,33 @@ pub struct Cursor {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Position {
-            commit,
-            change,
-            ordinal,
-        } = self.position;
-        write!(f, "{:x}-{:x}", self.epoch.0, commit.0)?;
-        if self.position.is_whole() {
-            return Ok(());
-        }
-        write!(f, "-{:x}-{:x}", change.0, ordinal)
+        write!(f, "{:x}-", self.epoch.0)?;
+        self.position.write(f)
+    }
+}
+
+/// Where an event stands, as its client is told. Its text is the cursor's. Where something in front of the event comes behind it, the
+/// text is that of the place in front of that, with `_` and the event's own position behind it: so it is the text of this event
+/// alone, and whoever goes on from it misses nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The event's own place.
+    pub cursor: Cursor,
+    /// Everything that has not come is behind this, if it is not behind the event.
+    pub from: Option<Position>,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(from) = self.from else {
+            return self.cursor.fmt(f);
+        };
+        let from = Cursor {
+            position: from,
+            ..self.cursor
+        };
+        write!(f, "{from}_")?;
+        self.cursor.position.write(f)
     }
 }
 
@@ -120,24 +157,20 @@ impl FromStr for Cursor {
     type Err = InvalidCursor;
 
     fn from_str(text: &str) -> Result<Self, InvalidCursor> {
-        let numbers: Vec<u64> = text.split('-').map(hexadecimal).collect::<Result<_, _>>()?;
-        let (epoch, position) = match numbers[..] {
-            [epoch, commit] => (epoch, Position::behind(Lsn(commit))),
-            [epoch, commit, change, ordinal] => {
-                let ordinal = u32::try_from(ordinal).map_err(|_| InvalidCursor)?;
-                let position = Position {
-                    commit: Lsn(commit),
-                    change: Lsn(change),
-                    ordinal,
-                };
-                (epoch, position)
-            }
-            _ => return Err(InvalidCursor),
+        let numbers = |text: &str| text.split('-').map(hexadecimal).collect::<Result<Vec<u64>, _>>();
+        let (place, event) = match text.split_once('_') {
+            Some((place, event)) => (place, Some(event)),
+            None => (text, None),
         };
-        Ok(Self {
-            epoch: Epoch(epoch),
-            position,
-        })
+        // Only the place counts.
+        event.map_or(Ok(Position::default()), |event| Position::read(&numbers(event)?))?;
+        match numbers(place)?[..] {
+            [epoch, ref position @ ..] => Ok(Self {
+                epoch: Epoch(epoch),
+                position: Position::read(position)?,
+            }),
+            [] => Err(InvalidCursor),
+        }
     }
 }
 
@@ -299,6 +332,23 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_leads_to_in_front_of_what_comes_behind_it() {
+        let mark = |cursor_: &str, from: Option<&str>| Mark {
+            cursor: cursor(cursor_),
+            from: from.map(|from| cursor(from).position),
+        };
+        for (mark, text, place) in [
+            (mark("5f-9-1-0", None), "5f-9-1-0", "5f-9-1-0"),
+            (mark("5f-9-1-0", Some("5f-7-2-1")), "5f-7-2-1_9-1-0", "5f-7-2-1"),
+            (mark("5f-9-1-0", Some("5f-6")), "5f-6_9-1-0", "5f-6"),
+        ] {
+            assert_eq!(mark.to_string(), text);
+            assert_eq!(cursor(text).to_string(), place);
+            assert_eq!(text.parse::<Since>().unwrap(), cursor(place).into());
+        }
+    }
+
+    #[test]
     fn what_is_no_cursor_is_refused() {
         for text in [
             "",
@@ -319,6 +369,10 @@ mod tests {
             "1-2~1:2:3:4",
             "1 -2",
             "é-1",
+            "1-2_",
+            "1-2_3-4",
+            "1-2_3_4",
+            "1_2",
         ] {
             assert!(text.parse::<Since>().is_err(), "{text:?}");
         }

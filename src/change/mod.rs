@@ -8,7 +8,7 @@ mod lineage;
 mod lsn;
 mod row;
 
-pub use cursor::{Cursor, Epoch, InvalidCursor, Position, Seen, Since};
+pub use cursor::{Cursor, Epoch, InvalidCursor, Mark, Position, Seen, Since};
 pub use lineage::{Elsewhere, Lineage};
 pub use lsn::{InvalidLsn, Lsn};
 pub use row::{Layout, LayoutColumn, Row, RowBuilder, Value};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::assess::{Outcome, Work};
 use super::payload::Payload;
 use super::pump::Recipients;
-use super::shaper::{self, Form, Gathered, Keys, Shaper, Step, step};
+use super::shaper::{self, Form, Gathered, Keys, Passing, Step, step};
 use super::{Style, Subscriber};
-use crate::change::{Cursor, Position};
+use crate::change::{Cursor, Mark, Position};
 use crate::hub::{At, Frame, Lane};
 use crate::policy::Verdict;
 use crate::protocol::{self, Version};
@@ -58,31 +58,53 @@ pub(super) fn deliver<'a>(
         forms: HashMap::new(),
     };
     let mut sent = 0;
-    for run in deliveries.chunk_by(|a, b| (a.subscriber, a.view) == (b.subscriber, b.view)) {
-        let Some(first) = run.first() else { continue };
+    for of_one in deliveries.chunk_by(|a, b| a.subscriber == b.subscriber) {
+        let Some(first) = of_one.first() else { continue };
         let Some(entry) = recipients.get(first.subscriber, cursor.position, work.transaction) else {
             continue;
         };
-        let subscriber = &entry.subscriber;
-        let told = subscriber.cursors || recipients.repeat();
-        let mut ids: Vec<i64> = run.iter().map(|d| d.binding).collect();
-        // Those that hold back what they get take it from here.
-        ids.retain(|id| {
-            let shaper = entry.shapers.of(*id);
-            let gather = |shaper: &Arc<Shaper>| shaper.gather(frames.gathered(work, first.view, told));
-            shaper.map(gather).is_none()
-        });
-        let lane = &subscriber.outbox;
-        if !ids.is_empty() {
-            let ahead = entry.shapers.hold_back();
+        let lane = &entry.subscriber.outbox;
+        let catches_up = recipients.repeat();
+        let told = entry.subscriber.cursors || catches_up;
+        let mut passing = entry.shapers.pass(cursor.position, catches_up);
+        if let Some(passing) = &mut passing {
+            // Those that hold back what they get take it before anything leads past it.
+            for delivery in of_one {
+                if let Some(shaper) = passing.shaper(delivery.binding) {
+                    passing.gather(shaper, frames.gathered(work, delivery.view, told));
+                }
+            }
+        }
+        let mut runs = of_one.chunk_by(|a, b| a.view == b.view).peekable();
+        while let Some(run) = runs.next() {
+            let gathered = |binding| {
+                passing
+                    .as_ref()
+                    .and_then(|passing| passing.shaper(binding))
+                    .is_some()
+            };
+            let bindings = run.iter().map(|delivery| delivery.binding);
+            let ids: Vec<i64> = bindings.filter(|binding| !gathered(*binding)).collect();
+            let (Some(first), false) = (run.first(), ids.is_empty()) else {
+                continue;
+            };
+            let held = passing.as_ref().and_then(Passing::held);
+            let told = match held.or_else(|| runs.peek().map(|_| cursor.position)) {
+                _ if !told || (held.is_some() && !catches_up) => Told::Nothing,
+                Some(behind) => Told::From(behind.before()),
+                None => Told::Here,
+            };
             let action = work.change.action.as_str();
-            let frame = frames.get(subscriber, ids, first.view, (action, told && !ahead));
-            let at = match ahead {
-                true => At::Ahead(cursor),
-                false => At::Row(cursor),
+            let frame = frames.get(&entry.subscriber, ids, first.view, (action, told));
+            let at = match held {
+                Some(_) => At::Ahead(cursor),
+                None => At::Row(cursor),
             };
             // A full or closed outbox has told its owner; nobody else is concerned.
             sent += u64::from(lane.push_at(frame, at).is_ok());
+        }
+        if let Some(passing) = passing {
+            passing.end();
         }
         if lane.outbox().is_pressed() {
             pressed.entry(first.subscriber).or_insert_with(|| lane.clone());
@@ -128,8 +150,17 @@ struct Key {
     style: Style,
     ids: Vec<i64>,
     view: usize,
-    /// With the change's cursor.
-    told: bool,
+    told: Told,
+}
+
+/// What a message says of where its change stands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Told {
+    Nothing,
+    /// There; everything in front of it has come.
+    Here,
+    /// See [`Mark`].
+    From(Position),
 }
 
 struct Frames<'a> {
@@ -149,7 +180,7 @@ impl Frames<'_> {
         subscriber: &Subscriber,
         ids: Vec<i64>,
         view: usize,
-        (action, told): (&str, bool),
+        (action, told): (&str, Told),
     ) -> Frame {
         let key = Key {
             topic: Arc::clone(&subscriber.topic),
@@ -167,12 +198,18 @@ impl Frames<'_> {
             Style::Modern => {
                 let ids: Vec<String> = key.ids.iter().map(i64::to_string).collect();
                 let ids = ids.join(",");
-                let payload = match key.told {
-                    true => format!(
-                        "{{\"ids\":[{ids}],\"data\":{data},\"cursor\":\"{}\"}}",
-                        self.cursor
-                    ),
-                    false => format!("{{\"ids\":[{ids}],\"data\":{data}}}"),
+                let from = match key.told {
+                    Told::Nothing => None,
+                    Told::Here => Some(None),
+                    Told::From(place) => Some(Some(place)),
+                };
+                let payload = match from {
+                    Some(from) => {
+                        let cursor = self.cursor;
+                        let mark = Mark { cursor, from };
+                        format!("{{\"ids\":[{ids}],\"data\":{data},\"cursor\":\"{mark}\"}}")
+                    }
+                    None => format!("{{\"ids\":[{ids}],\"data\":{data}}}"),
                 };
                 protocol::fan_out(key.version, &key.topic, "postgres_changes", &payload)
             }

@@ -34,6 +34,11 @@ impl Hold {
         })
     }
 
+    /// The lane it is for.
+    pub fn lane(&self) -> &Lane {
+        &self.lane
+    }
+
     /// As [`Lane::held_since`], of what others gather for the same lane.
     pub fn others_since(&self) -> Option<Position> {
         self.lane.outbox().held_since(self.lane.id(), Some(self.id))

@@ -4,12 +4,14 @@
 //! much it leaves early. It was judged when it was gathered; whoever leaves the channel or loses its rights gets none of it.
 
 mod pacer;
+mod passing;
 mod pending;
 mod step;
 #[cfg(test)]
 mod tests;
 
 pub(super) use pacer::Pacer;
+pub(super) use passing::{Passing, Shapers};
 pub(super) use pending::{At, Columns, Form, Step};
 pub(super) use step::{Keys, step};
 
@@ -18,9 +20,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::pending::{Item, Pending};
+use self::pending::{Item, Pending, left_behind};
 use super::Subscriber;
-use super::roster::Bound;
+use crate::change::{Mark, Position};
 use crate::hub::{self, Frame, Hold, Overflow};
 use crate::protocol::{self, Shape};
 
@@ -30,44 +32,6 @@ const BEHIND: usize = 64 * 1024;
 /// How soon, and how late, it is looked whether somebody has caught up.
 const SOONEST: Duration = Duration::from_millis(5);
 const LATEST: Duration = Duration::from_millis(320);
-
-/// The shapers of one subscriber, by the ids of their bindings.
-#[derive(Debug, Default)]
-pub(super) struct Shapers(Vec<Arc<Shaper>>);
-
-impl Shapers {
-    pub(super) fn new(subscriber: &Subscriber, bindings: &[Bound], pacer: &Pacer) -> Self {
-        let mut shapers: Vec<Arc<Shaper>> = Vec::new();
-        for Bound { binding, .. } in bindings {
-            // Equal bindings have one id.
-            let known = shapers.iter().any(|shaper| shaper.binding == binding.id);
-            if let (Some(shape), false) = (binding.shaping.shape(), known) {
-                shapers.push(Shaper::new(subscriber, binding.id, shape, pacer));
-            }
-        }
-        Self(shapers)
-    }
-
-    /// That of a binding, if it holds back what it gets.
-    pub(super) fn of(&self, binding: i64) -> Option<&Arc<Shaper>> {
-        self.0.iter().find(|shaper| shaper.binding == binding)
-    }
-
-    /// Something is gathered. A client that goes on from a cursor behind it would miss it, so it must not be told of any.
-    pub(super) fn hold_back(&self) -> bool {
-        self.0
-            .first()
-            .is_some_and(|shaper| shaper.subscriber.outbox.held_since().is_some())
-    }
-
-    /// Lets everything go that was gathered.
-    pub(super) fn flush(&self) {
-        let now = Instant::now();
-        for shaper in &self.0 {
-            shaper.flush(&mut shaper.lock(), now);
-        }
-    }
-}
 
 /// Where the events of one binding are gathered. Dropped with its subscription, and what it has gathered with it.
 #[derive(Debug)]
@@ -116,25 +80,43 @@ impl Shaper {
         })
     }
 
-    /// Takes a change. It leaves when its time has come.
-    pub(super) fn gather(self: &Arc<Self>, gathered: Gathered<impl FnOnce(Option<Form>) -> Arc<str>>) {
-        self.gather_at(gathered, Instant::now());
-    }
-
-    fn gather_at(self: &Arc<Self>, gathered: Gathered<impl FnOnce(Option<Form>) -> Arc<str>>, now: Instant) {
+    /// Takes a change. It leaves when its time has come; whether it has, as [`Shaper::leave`] should be told then.
+    #[must_use]
+    fn gather(
+        self: &Arc<Self>,
+        gathered: Gathered<impl FnOnce(Option<Form>) -> Arc<str>>,
+        now: Instant,
+    ) -> bool {
         let Gathered { at, step, data } = gathered;
         let state = &mut *self.lock();
         let left_out = state.pending.gather(at, step, data);
         self.pacer.metrics.changes_conflated.inc_by(left_out);
         let pending = &state.pending;
         match state.hold.set(pending.len(), pending.bytes(), pending.since()) {
-            Ok(()) if self.shape.interval.is_none() && state.pending.len() == 1 && !self.is_behind() => {
-                self.flush(state, now);
+            Ok(()) if self.shape.interval.is_none() && state.pending.len() == 1 && !self.is_behind() => true,
+            Ok(()) => {
+                self.call(state, now);
+                false
             }
-            Ok(()) => self.call(state, now),
-            Err(Overflow::Full) => self.flush(state, now),
-            Err(Overflow::Closed) => drop(state.pending.take()),
+            Err(Overflow::Full) => true,
+            Err(Overflow::Closed) => {
+                drop(state.pending.take());
+                false
+            }
         }
+    }
+
+    /// Lets go of what was gathered, if nobody has yet.
+    fn leave(&self, now: Instant) {
+        let state = &mut *self.lock();
+        if state.pending.len() > 0 {
+            self.flush(state, now);
+        }
+    }
+
+    /// How many changes are gathered.
+    fn gathered(&self) -> usize {
+        self.lock().pending.len()
     }
 
     /// Called when what was gathered may be due.
@@ -175,19 +157,23 @@ impl Shaper {
         let since = state.pending.since();
         // No longer held, but not all in the outbox yet. One that is closed says so again below.
         let _ = state.hold.set(0, 0, since);
-        let others = state.hold.others_since();
+        let items: Vec<Item> = state.pending.take().collect();
+        // A client that went on from there would miss what others have gathered, and what stands for several changes would not
+        // stand for all of them.
+        let behind = left_behind(&items, state.hold.others_since());
         let mut sent = 0;
-        for item in state.pending.take() {
-            // A client that went on from there would miss what others have gathered.
-            let behind = others.is_none_or(|others| item.cursor.position < others);
-            let frame = self.frame(&item, item.told && behind);
-            // One that conflates is promised something for all of what leaves together, and has a place behind that.
-            let at = match behind && !self.shape.conflate {
-                true => hub::At::Row(item.cursor),
-                false => hub::At::Ahead(item.cursor),
+        for (item, behind) in items.iter().zip(behind) {
+            let at = match behind {
+                None => hub::At::Row(item.cursor),
+                Some(_) => hub::At::Ahead(item.cursor),
             };
             // A full or closed outbox has told its owner.
-            if self.subscriber.outbox.push_at(frame, at).is_err() {
+            if self
+                .subscriber
+                .outbox
+                .push_at(self.frame(item, behind), at)
+                .is_err()
+            {
                 break;
             }
             sent += 1;
@@ -198,15 +184,20 @@ impl Shaper {
         state.look = SOONEST;
     }
 
-    fn frame(&self, item: &Item, told: bool) -> Frame {
+    /// The message of what leaves in front of what came `behind` it.
+    fn frame(&self, item: &Item, behind: Option<Position>) -> Frame {
         let data = item.data.strip_suffix('}').unwrap_or(&item.data);
         let mut payload = format!("{{\"ids\":[{}],\"data\":{data}", self.binding);
         if item.conflated > 0 {
             payload.push_str(&format!(",\"conflated\":{}", item.conflated));
         }
         payload.push('}');
-        if told {
-            payload.push_str(&format!(",\"cursor\":\"{}\"", item.cursor));
+        if item.told {
+            let mark = Mark {
+                cursor: item.cursor,
+                from: behind.map(|behind| behind.before()),
+            };
+            payload.push_str(&format!(",\"cursor\":\"{mark}\""));
         }
         payload.push('}');
         let Subscriber { version, topic, .. } = &self.subscriber;

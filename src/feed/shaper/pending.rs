@@ -77,6 +77,8 @@ pub(in crate::feed) struct Item {
     pub(super) data: Arc<str>,
     /// Where it stands.
     pub(super) cursor: Cursor,
+    /// Where the first change does that it stands for.
+    pub(super) from: Position,
     /// The message says so.
     pub(super) told: bool,
     /// How many changes before it were left out for it.
@@ -134,7 +136,12 @@ impl Pending {
             Step::Put { form, .. } => Some(*form),
             _ => None,
         };
-        let Taken { count, older, form } = match self.conflate {
+        let Taken {
+            count,
+            older,
+            form,
+            from,
+        } = match self.conflate {
             true => self.take_place(at.table, &step, came),
             false => Taken::default(),
         };
@@ -147,6 +154,7 @@ impl Pending {
             table: at.table,
             data: data(form),
             cursor: at.cursor,
+            from: from.unwrap_or(at.cursor.position),
             told: at.told,
             conflated: older,
             what: match step {
@@ -230,6 +238,7 @@ impl Pending {
         };
         taken.count += 1;
         taken.older += 1 + item.conflated;
+        taken.from = Some(taken.from.map_or(item.from, |from| from.min(item.from)));
         if let What::Row {
             form: form @ (Form::Insert | Form::Enter),
             ..
@@ -272,4 +281,23 @@ struct Taken {
     older: u64,
     /// As what the row was told first, if it was new.
     form: Option<Form>,
+    /// Where the first of them stands.
+    from: Option<Position>,
+}
+
+/// Of items that leave one after another, where the first change stands that leaves behind each: with those that stand for it, and
+/// with what leaves behind all of them from `rest` on.
+pub(super) fn left_behind(items: &[Item], rest: Option<Position>) -> Vec<Option<Position>> {
+    let mut first = rest;
+    let mut left: Vec<_> = items
+        .iter()
+        .rev()
+        .map(|item| {
+            let behind = first.filter(|first| *first <= item.cursor.position);
+            first = Some(first.map_or(item.from, |first| first.min(item.from)));
+            behind
+        })
+        .collect();
+    left.reverse();
+    left
 }

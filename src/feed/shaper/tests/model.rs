@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::change::{Cursor, Epoch, Lsn, Position};
 use crate::feed::payload::Problem;
-use crate::feed::shaper::pending::{At, Columns, Form, Item, Pending, Step};
+use crate::feed::shaper::pending::{At, Columns, Form, Item, Pending, Step, left_behind};
 
 const COLUMNS: usize = 3;
 
@@ -49,7 +49,7 @@ impl Told {
 }
 
 /// Keeps rows by their keys.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Keeper {
     rows: BTreeMap<(u32, u8), Shown>,
     problems: BTreeSet<String>,
@@ -84,7 +84,7 @@ impl Keeper {
 }
 
 /// Does what examples on the web do: appends what is inserted, replaces what is updated if it has it, and filters what is deleted.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Lister(Vec<((u32, u8), Shown)>);
 
 impl Lister {
@@ -325,6 +325,30 @@ fn stream() -> impl Strategy<Value = Vec<(Told, bool)>> {
     proptest::collection::vec((told, proptest::bool::weighted(0.1)), 0..80)
 }
 
+/// As somebody is told who sees all of it.
+fn sensible(stream: Vec<(Told, bool)>) -> Vec<(Told, bool)> {
+    let mut exists = BTreeSet::new();
+    let mut makes_sense = |(told, _): &mut (Told, bool)| {
+        match &mut told.change {
+            Change::Row(form, key, shown) => {
+                let new = exists.insert((told.table, *key));
+                *form = if new { Form::Insert } else { Form::Update };
+                if new {
+                    *shown = shown.map(|value| value.or(Some(0)));
+                }
+            }
+            Change::Gone(key) => drop(exists.remove(&(told.table, *key))),
+            Change::Emptied => exists.retain(|(table, _)| *table != told.table),
+            Change::Moved(..) => return false,
+            Change::Unshown(_) | Change::Unknown => {}
+        }
+        true
+    };
+    let mut stream = stream;
+    stream.retain_mut(|told| makes_sense(told));
+    stream
+}
+
 proptest! {
     /// Whatever comes: also what makes no sense, as of somebody who sees only some of it.
     #[test]
@@ -342,25 +366,49 @@ proptest! {
         }
     }
 
+    /// Whoever is cut off between two of what leaves together, and goes on behind the last that leads on.
+    #[test]
+    fn who_is_cut_off_goes_on_behind_what_leads_on(stream in stream()) {
+        let (mut rig, stream) = (Rig::new(true), sensible(stream));
+        for (told, _) in &stream {
+            rig.gather(told);
+        }
+        let items: Vec<Item> = rig.pending.take().collect();
+        let behind = left_behind(&items, None);
+        prop_assert!(behind.last().is_none_or(Option::is_none));
+        let rest = |place: Position| {
+            let numbered = (0..).zip(&stream);
+            numbered.filter_map(move |(n, (told, _))| (Position::behind(Lsn(n)) > place).then_some(told))
+        };
+        let (mut full, mut list) = (Keeper::default(), Lister::default());
+        for (told, _) in &stream {
+            full.apply(told);
+            list.apply(told);
+        }
+        let (mut first, mut listed) = (Keeper::default(), Lister::default());
+        for (item, behind) in items.iter().zip(behind) {
+            let told = rig.read(&item.data);
+            first.apply(&told);
+            listed.apply(&told);
+            let (mut all, mut every) = (first.clone(), listed.clone());
+            let place = behind.map_or(item.cursor.position, |behind| behind.before());
+            for told in rest(place) {
+                all.apply(told);
+                every.apply(told);
+            }
+            prop_assert_eq!(&all, &full);
+            if behind.is_none() {
+                // Nothing comes twice.
+                prop_assert_eq!(every.sorted(), list.sorted());
+            }
+        }
+    }
+
     /// Of somebody who sees all of it.
     #[test]
     fn who_keeps_a_list_has_the_same(stream in stream()) {
         let (mut rig, mut full, mut conflated) = (Rig::new(true), Lister::default(), Lister::default());
-        let mut exists = BTreeSet::new();
-        for (mut told, flush) in stream.into_iter().chain([(told(Change::Unknown), true)]) {
-            match &mut told.change {
-                Change::Row(form, key, shown) => {
-                    let new = exists.insert((told.table, *key));
-                    *form = if new { Form::Insert } else { Form::Update };
-                    if new {
-                        *shown = shown.map(|value| value.or(Some(0)));
-                    }
-                }
-                Change::Gone(key) => drop(exists.remove(&(told.table, *key))),
-                Change::Emptied => exists.retain(|(table, _)| *table != told.table),
-                Change::Moved(..) => continue,
-                Change::Unshown(_) | Change::Unknown => {}
-            }
+        for (told, flush) in sensible(stream).into_iter().chain([(told(Change::Unknown), true)]) {
             full.apply(&told);
             rig.gather(&told);
             if flush {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::change::{Cursor, Epoch, Lsn, Position};
 use crate::feed::shaper::pacer::Due;
-use crate::feed::shaper::{At, Columns, Form, Gathered, Pacer, Shaper, Step};
+use crate::feed::shaper::{At, Columns, Form, Gathered, Pacer, Shaper, Shapers, Step};
 use crate::feed::{Style, Subscriber, SubscriberId};
 use crate::hub::{Bounds, Drained, Frame, Hold, Lane, Outbox};
 use crate::protocol::{Shape, Version};
@@ -62,10 +62,7 @@ impl Rig {
     fn row(&self, key: &str, n: u64) {
         let at = At {
             table: 1,
-            cursor: Cursor {
-                epoch: Epoch(1),
-                position: Position::behind(Lsn(n)),
-            },
+            cursor: cursor(n),
             told: n.is_multiple_of(2),
         };
         let step = Step::Put {
@@ -75,7 +72,9 @@ impl Rig {
         };
         let data = |_: Option<Form>| format!("{{\"n\":{n}}}").into();
         let shaper = self.shaper.as_ref().expect("a shaper");
-        shaper.gather_at(Gathered { at, step, data }, self.now);
+        if shaper.gather(Gathered { at, step, data }, self.now) {
+            shaper.leave(self.now);
+        }
     }
 
     fn drained(&self) -> Vec<Value> {
@@ -152,10 +151,7 @@ fn what_leaves_says_what_it_stands_for_and_where() {
     }
     rig.row("b", 5);
     rig.pass(0);
-    let cursor = Cursor {
-        epoch: Epoch(1),
-        position: Position::behind(Lsn(4)),
-    };
+    let cursor = cursor(4);
     assert_eq!(
         rig.drained(),
         [
@@ -190,8 +186,28 @@ fn without_a_rate_only_who_is_behind_gets_less() {
     assert_eq!(numbers(&rig.drained()), [100]);
 }
 
+fn cursors(payloads: &[Value]) -> Vec<Cursor> {
+    let cursor = |payload: &Value| payload["cursor"].as_str()?.parse().ok();
+    payloads.iter().filter_map(cursor).collect()
+}
+
+fn cursor(n: u64) -> Cursor {
+    Cursor {
+        epoch: Epoch(1),
+        position: Position::behind(Lsn(n)),
+    }
+}
+
+/// In front of that.
+fn before(n: u64) -> Cursor {
+    Cursor {
+        position: Position::behind(Lsn(n)).before(),
+        ..cursor(n)
+    }
+}
+
 #[test]
-fn no_cursor_is_told_that_others_are_behind() {
+fn cursors_lead_to_in_front_of_what_others_have_gathered() {
     let mut quick = rig(Some(100), true);
     // Another item of the same channel.
     let mut slow = Hold::new(&quick.lane);
@@ -199,17 +215,103 @@ fn no_cursor_is_told_that_others_are_behind() {
     quick.row("a", 2);
     quick.row("b", 4);
     quick.pass(0);
-    let told = |payloads: Vec<Value>| -> Vec<bool> {
-        payloads
-            .iter()
-            .map(|payload| payload["cursor"].is_string())
-            .collect()
-    };
-    assert_eq!(told(quick.drained()), [true, false]);
+    assert_eq!(cursors(&quick.drained()), [cursor(2), before(3)]);
     slow.set(0, 0, None).unwrap();
     quick.row("a", 6);
     quick.pass(100);
-    assert_eq!(told(quick.drained()), [true]);
+    assert_eq!(cursors(&quick.drained()), [cursor(6)]);
+}
+
+#[test]
+fn cursors_lead_to_in_front_of_what_stands_for_more_behind_them() {
+    let mut rig = rig(Some(100), true);
+    for (key, n) in [("a", 2), ("b", 4), ("c", 6), ("b", 8), ("d", 10)] {
+        rig.row(key, n);
+    }
+    rig.pass(0);
+    let left = rig.drained();
+    assert_eq!(numbers(&left), [2, 6, 8, 10]);
+    assert_eq!(cursors(&left), [cursor(2), before(4), cursor(8), cursor(10)]);
+}
+
+/// Items of one channel.
+fn channel(rig: &mut Rig, others: &[(Option<u64>, bool)]) -> (Shapers, Vec<i64>) {
+    let first = rig.shaper.take().expect("a shaper");
+    let mut shapers = vec![first];
+    for (number, (interval, conflate)) in others.iter().enumerate() {
+        let (subscriber, pacer) = (shapers[0].subscriber.clone(), shapers[0].pacer.clone());
+        let shape = Shape {
+            interval: interval.map(Duration::from_millis),
+            conflate: *conflate,
+        };
+        let id = 8 + i64::try_from(number).expect("few");
+        shapers.push(Shaper::new(&subscriber, id, shape, &pacer));
+    }
+    let ids = shapers.iter().map(|shaper| shaper.binding).collect();
+    let subscriber = shapers[0].subscriber.clone();
+    (Shapers::of(&subscriber, shapers), ids)
+}
+
+/// A change of one row of ten, to all items that gather it.
+fn pass(shapers: &Shapers, ids: &[i64], n: u64, catches_up: bool) {
+    let mut passing = shapers
+        .pass(Position::behind(Lsn(n)), catches_up)
+        .expect("shapers");
+    for id in ids {
+        if let Some(shaper) = passing.shaper(*id) {
+            let at = At {
+                table: 1,
+                cursor: cursor(n),
+                told: true,
+            };
+            let step = Step::Put {
+                key: (n % 10).to_string().into(),
+                form: Form::Update,
+                columns: Columns::All,
+            };
+            let data = |_: Option<Form>| format!("{{\"n\":{n}}}").into();
+            passing.gather(shaper, Gathered { at, step, data });
+        }
+    }
+    passing.end();
+}
+
+#[test]
+fn while_a_change_passes_nothing_leads_past_it() {
+    let mut rig = rig(None, true);
+    let (shapers, ids) = channel(&mut rig, &[(None, true)]);
+    let passing = shapers.pass(Position::behind(Lsn(1)), false);
+    assert_eq!(rig.lane.held_since(), Some(Position::behind(Lsn(1))));
+    passing.expect("shapers").end();
+    assert_eq!(rig.lane.held_since(), None);
+    // Both let go of it at once; only behind the last of them is it over.
+    pass(&shapers, &ids, 2, false);
+    assert_eq!(cursors(&rig.drained()), [before(2), cursor(2)]);
+}
+
+#[test]
+fn what_was_missed_leaves_in_portions_that_grow() {
+    let mut rig = rig(Some(3_600_000), true);
+    let (shapers, ids) = channel(&mut rig, &[(Some(3_600_000), false)]);
+    let mut leads_on = Vec::new();
+    let mut frames = 0;
+    for n in 1..=1_000 {
+        pass(&shapers, &ids, n, true);
+        let left = rig.drained();
+        frames += left.len();
+        if rig.lane.held_since().is_none() {
+            leads_on.extend(cursors(&left).last().map(|last| last.position.commit.0));
+        }
+    }
+    // The first at once, then of twice as many frames each time; none once there are as many as there are rows.
+    assert_eq!(leads_on, [1, 3, 7, 15]);
+    shapers.flush();
+    let rest = rig.drained();
+    assert_eq!(numbers(&rest), (991..=1_000).collect::<Vec<_>>());
+    assert_eq!(frames + rest.len(), 25);
+    // Then at its pace.
+    pass(&shapers, &ids, 1_001, false);
+    assert!(rig.drained().is_empty());
 }
 
 #[test]

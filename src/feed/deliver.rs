@@ -106,6 +106,9 @@ pub(super) fn deliver<'a>(
         if let Some(passing) = passing {
             passing.end();
         }
+        if catches_up {
+            lane.reach(cursor);
+        }
         if lane.outbox().is_pressed() {
             pressed.entry(first.subscriber).or_insert_with(|| lane.clone());
         }

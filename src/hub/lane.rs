@@ -1,8 +1,8 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{At, Frame, Outbox, Overflow};
-use crate::change::Position;
+use crate::change::{Cursor, Position};
 
 /// One channel's way into a connection's outbox, which the session can end while frames for it are still under way.
 ///
@@ -19,6 +19,7 @@ struct Shared {
     ended: AtomicBool,
     tag: u32,
     sent: AtomicU32,
+    reached: Mutex<Option<Cursor>>,
 }
 
 impl Lane {
@@ -37,6 +38,7 @@ impl Lane {
             ended: AtomicBool::new(false),
             tag,
             sent: AtomicU32::new(0),
+            reached: Mutex::new(None),
         };
         Self {
             outbox: outbox.clone(),
@@ -91,6 +93,26 @@ impl Lane {
     /// out of the outbox may miss what stands from there on.
     pub fn held_since(&self) -> Option<Position> {
         self.outbox.held_since(self.id(), None)
+    }
+
+    /// Whoever comes back has got what it missed up to here: it is in the outbox, or gathered.
+    pub fn reach(&self, cursor: Cursor) {
+        *self.lock_reached() = Some(cursor);
+    }
+
+    /// How far somebody has got who comes back, once everything that is in the outbox has arrived. `None` if nothing has come.
+    pub fn reached(&self) -> Option<Cursor> {
+        let reached = (*self.lock_reached())?;
+        // Asked for in this order: what leaves in between is in the outbox.
+        let behind = self.held_since().map(|held| held.before());
+        Some(Cursor {
+            position: behind.map_or(reached.position, |behind| behind.min(reached.position)),
+            ..reached
+        })
+    }
+
+    fn lock_reached(&self) -> MutexGuard<'_, Option<Cursor>> {
+        self.shared.reached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// No other lane has it while there is this one, or a clone of it.

@@ -290,7 +290,7 @@ impl Session {
         cursor: Option<Cursor>,
     ) -> Option<(Stay, TopicPlace)> {
         if !channel.is_joined() {
-            return None;
+            return self.catching_up(topic, channel);
         }
         let stay = channel.stay(topic);
         let rows = channel.rows.as_ref().map(|rows| match rows.state {
@@ -299,16 +299,28 @@ impl Session {
             RowState::Pending { .. } | RowState::Retry(_) | RowState::Refused if rows.begun => None,
             // It is on its way from there.
             RowState::Pending { .. } | RowState::Retry(_) | RowState::Refused => {
-                let since = rows.since.as_deref();
-                since
-                    .and_then(|text| text.parse().ok())
-                    .or_else(|| self.began(&stay))
+                let since = || rows.since.as_deref()?.parse().ok();
+                rows.lane.reached().or_else(since).or_else(|| self.began(&stay))
             }
         });
         let place = TopicPlace {
             private: channel.private.is_some(),
             rows: rows.flatten(),
             room: self.room_place(channel, cursor),
+        };
+        Some((stay, place))
+    }
+
+    /// A channel that is given what it missed counts as joined only behind that. Its rows come further before.
+    fn catching_up(&self, topic: &Arc<str>, channel: &Channel) -> Option<(Stay, TopicPlace)> {
+        let rows = channel.rows.as_ref();
+        let rows = rows.filter(|rows| rows.user == channel.user && !rows.begun)?;
+        let stay = channel.stay(topic);
+        let known = self.returning.as_ref()?.known(&stay);
+        let known = known.filter(|known| known.private == channel.private.is_some())?;
+        let place = TopicPlace {
+            rows: Some(rows.lane.reached()?),
+            ..known.clone()
         };
         Some((stay, place))
     }

@@ -1,7 +1,8 @@
 use serde_json::{Value, json};
 
 use super::{RESUMED, ROWS, connect, inserts, join, outcome, rows};
-use crate::support::{Client, Database, Server};
+use crate::support::token::service;
+use crate::support::{Client, Database, Server, Version};
 
 /// Until the server knows that the client has everything up to now.
 async fn acknowledged(client: &mut Client, server: &Server) {
@@ -103,6 +104,52 @@ async fn what_may_have_arrived_comes_again_with_its_cursor() {
     drop(client);
     let mut client = again(&server).await;
     assert_eq!(rows(&mut client, 1).await, [(1, true)]);
+    server.stop().await;
+}
+
+/// Connections that are lost before all has come that was missed: each goes on from behind what the one before was known to have.
+#[tokio::test(flavor = "multi_thread")]
+async fn short_connections_make_headway() {
+    const COUNT: i64 = 1_000;
+    let db = Database::new().await;
+    db.execute(ROWS).await;
+    db.execute("alter table n add column pad text").await;
+    let server = Server::start_with(&db, |config| {
+        config.resume.acknowledge = std::time::Duration::from_millis(5);
+        config.limits.outbox_frames = 64;
+    })
+    .await;
+    let acknowledged_so_far = async || server.metric("rowcast_places_acknowledged_total").await;
+    let mut client = again(&server).await;
+    acknowledged(&mut client, &server).await;
+    drop(client);
+    db.execute(&format!(
+        "insert into n select id, repeat('x', 2000) from generate_series(1, {COUNT}) id"
+    ))
+    .await;
+    let token = format!("{}&session=s1", service());
+    let mut got = std::collections::BTreeSet::new();
+    let mut before = 0;
+    while got.len() < usize::try_from(COUNT).expect("few") {
+        let mut client = Client::connect_narrow(&server, Version::V2, &token).await;
+        client.join("n", json!({"postgres_changes": inserts()})).await;
+        let first = client.change().await;
+        assert!(first["cursor"].is_string(), "{first}");
+        let mut last = first["data"]["record"]["id"].as_i64().expect("an id");
+        assert!(last > before, "{last} came again at the next connection");
+        before = last;
+        got.insert(last);
+        // Until it has been asked for what has come by now, and its answer is there. Few questions can be under way.
+        let enough = acknowledged_so_far().await + 9.0;
+        while last < COUNT && acknowledged_so_far().await < enough {
+            for _ in 0..20.min(COUNT - last) {
+                let row = client.change().await;
+                last = row["data"]["record"]["id"].as_i64().expect("an id");
+                got.insert(last);
+            }
+        }
+    }
+    assert!(before > 1, "one connection was enough");
     server.stop().await;
 }
 

@@ -72,3 +72,48 @@ fn what_another_server_may_not_have_written_any_more_is_told() {
         "it knows by itself"
     );
 }
+
+/// Where its rows go on from, should the connection be lost now.
+fn rows_of(client: &Client) -> Option<String> {
+    let place = client.session.place();
+    Some(place.channels.get(&stay(TOPIC))?.rows?.to_string())
+}
+
+#[test]
+fn whoever_is_given_what_it_missed_comes_further_by_it() {
+    let mut client = Client::new();
+    client.session.returns(Returning {
+        place: Some(known(Some("5-10"), false)),
+        ..Returning::default()
+    });
+    let request = request(client.admit(TOPIC, "1", one_binding()));
+    let lane = &request.subscriber.outbox;
+    if let Some(reply) = &request.reply {
+        reply.send(lane.outbox());
+    }
+    assert_eq!(rows_of(&client).as_deref(), Some("5-10"));
+    lane.reach("5-20-1-0".parse().unwrap());
+    assert_eq!(rows_of(&client).as_deref(), Some("5-20-1-0"));
+    // Some of that is not in the outbox.
+    let mut gathered = crate::hub::Hold::new(lane);
+    let first = "5-18-1-1".parse::<crate::change::Cursor>().unwrap();
+    gathered.set(1, 1, Some(first.position)).unwrap();
+    lane.reach("5-30-1-0".parse().unwrap());
+    assert_eq!(rows_of(&client).as_deref(), Some("5-18-1-0"));
+    gathered.set(0, 0, None).unwrap();
+    assert_eq!(rows_of(&client).as_deref(), Some("5-30-1-0"));
+    // Nothing more is known of its room by that.
+    let place = client.session.place();
+    assert_eq!(
+        place.channels[&stay(TOPIC)].room,
+        known(None, false).channels[&stay(TOPIC)].room
+    );
+    client
+        .session
+        .subscribed(request.subscriber.id, Ok(Subscribed::Live), client.now);
+    assert_ne!(
+        rows_of(&client).as_deref(),
+        Some("5-30-1-0"),
+        "it is where the feed is"
+    );
+}

@@ -115,6 +115,49 @@ async fn polls_skip_nothing_and_repeat_nothing_but_the_last_change() {
     server.stop().await;
 }
 
+/// Items that gather what they get: answers are as short as any others, and each leads on.
+#[tokio::test(flavor = "multi_thread")]
+async fn polls_are_bounded_at_every_pace() {
+    const ROWS: i64 = 1_500;
+    let db = database().await;
+    let server = Server::start(&db).await;
+    let token = anybody();
+    let queries = [
+        ("table=lists&max_rate=5", 1_000),
+        ("table=lists&max_rate=5&table=lists&filter=id=gt.0", 1_001),
+        // What is conflated comes in portions.
+        (
+            "table=lists&conflate=true&max_rate=0.001&table=lists&filter=id=gt.0",
+            2_100,
+        ),
+    ];
+    let mut cursors = Vec::new();
+    for (query, _) in queries {
+        let first = poll(&server, query, &token).await;
+        cursors.push(first["cursor"].as_str().expect("a cursor").to_owned());
+    }
+    db.execute(&format!(
+        "insert into lists select n, 0 from generate_series(1, {ROWS}) n"
+    ))
+    .await;
+    for ((query, most), mut cursor) in queries.into_iter().zip(cursors) {
+        let mut answers = 0;
+        let mut seen = std::collections::BTreeSet::new();
+        while seen.len() < usize::try_from(ROWS).expect("few") || answers < 2 {
+            let answer = poll(&server, &format!("{query}&cursor={cursor}&wait=1"), &token).await;
+            assert!(answer.get("resync").is_none(), "{}", answer["resync"]);
+            let ids = ids(&answer);
+            assert!(ids.len() <= most, "{}: {query}", ids.len());
+            seen.extend(ids);
+            let next = answer["cursor"].as_str().expect("a cursor");
+            assert_ne!(next, cursor, "no headway: {query}");
+            next.clone_into(&mut cursor);
+            answers += 1;
+        }
+    }
+    server.stop().await;
+}
+
 /// The loop of the documentation.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shell_follows_a_table() {

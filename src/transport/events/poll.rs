@@ -168,9 +168,8 @@ impl Poll {
                 continue;
             }
             let large = self.answer.count >= MOST_EVENTS || self.answer.events.len() >= MOST_BYTES;
-            // Within a change the place is still in front of it.
-            let progress = self.channels.progress();
-            self.answer.full = large && progress.is_settled() && progress.paced().next().is_none();
+            // Or all that is ahead of what was gathered would come again.
+            self.answer.full = large && self.channels.progress().is_close();
         }
     }
 

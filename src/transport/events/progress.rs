@@ -51,6 +51,8 @@ struct Rows {
     at: Option<Reached>,
     /// It has got a frame that stands here, and may get another one.
     open: Option<Cursor>,
+    /// Its last frame is ahead of what was gathered.
+    ahead: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -115,6 +117,7 @@ impl Progress {
             seen: wanted.since.and_then(seen),
             at: wanted.since.map(|since| Reached::Told(since.into())),
             open: None,
+            ahead: false,
         });
     }
 
@@ -198,7 +201,12 @@ impl Progress {
     pub(super) fn frame(&mut self, placed: &Placed, instance: u64) {
         match placed.at {
             At::Row(cursor) => self.row(placed.lane, cursor),
-            At::Ahead(cursor) => self.epoch = cursor.epoch,
+            At::Ahead(cursor) => {
+                self.epoch = cursor.epoch;
+                for rows in self.rows.iter_mut().filter(|rows| rows.tag == placed.lane) {
+                    rows.ahead = true;
+                }
+            }
             At::Room(number) => {
                 let at = room::Since {
                     instance,
@@ -252,6 +260,11 @@ impl Progress {
             let past = |open| rows.stage == Stage::Live && later(self.floor, Some(open)) == self.floor;
             rows.open.is_none_or(past)
         })
+    }
+
+    /// Whether no channel has got anything that is ahead of its place, but for the last change of some.
+    pub(super) fn is_close(&self) -> bool {
+        !self.rows.iter().any(|rows| rows.ahead)
     }
 
     /// The channels whose rows are gathered.
@@ -308,6 +321,7 @@ impl Progress {
 
 impl Rows {
     fn reach(&mut self, cursor: Cursor) {
+        self.ahead = false;
         if let Some(open) = self.open.take().filter(|open| *open != cursor) {
             self.pass(open);
         }

@@ -461,6 +461,73 @@ async fn a_client_with_a_session_id_goes_on_where_it_was() {
     server.stop().await;
 }
 
+/// As Phoenix clients do where sockets stop to come through, and begin to again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_moves_between_sockets_and_requests_misses_nothing() {
+    let db = Database::new().await;
+    db.execute("create table n (id int primary key); alter publication supabase_realtime add table n")
+        .await;
+    let server = Server::start_with(&db, |config| {
+        config.resume.acknowledge = Duration::from_millis(1);
+    })
+    .await;
+    let key = token::token("service_role", json!({}));
+    let bindings = json!([{"event": "*", "schema": "public", "table": "n"}]);
+    let insert = async |first: i64, last: i64| {
+        db.execute(&format!("insert into n select generate_series({first}, {last})"))
+            .await;
+        server.passed(&db).await;
+    };
+    // Whoever joins before the stream has begun is nowhere.
+    insert(0, 0).await;
+    let (mut seen, mut last) = (BTreeSet::new(), 0);
+    for round in 0..3 {
+        let mut socket = Client::connect(&server, Version::V2, &format!("{key}&session=moves")).await;
+        socket.enter("n", json!({"postgres_changes": bindings})).await;
+        insert(last + 1, last + 5).await;
+        while !seen.contains(&(last + 5)) {
+            let change = socket.change().await;
+            seen.insert(change["data"]["record"]["id"].as_i64().expect("an id"));
+        }
+        let told = |m: &crate::support::Message| m.payload["extension"] == "resume";
+        let outcomes: Vec<_> = socket
+            .pending()
+            .iter()
+            .filter(|m| told(m))
+            .map(|m| m.payload["message"].clone())
+            .collect();
+        assert!(
+            round == 0 || outcomes == ["resumed: nothing was missed"],
+            "{outcomes:?}"
+        );
+        // It is there, and not heard any more.
+        insert(last + 6, last + 10).await;
+        let mut requests = Lossy::open(&server, &key, "&session=moves", round, 0.0).await;
+        let mut messages = requests.follow_n().await;
+        insert(last + 11, last + 15).await;
+        while ids(&messages).last() != Some(last + 15) {
+            messages.extend(requests.messages().await);
+        }
+        seen.extend(ids(&messages));
+        assert!(
+            !messages.iter().any(|m| m.to_string().contains("resync")),
+            "{messages:?}"
+        );
+        // Nobody asks for these.
+        insert(last + 16, last + 20).await;
+        last += 20;
+    }
+    let mut socket = Client::connect(&server, Version::V2, &format!("{key}&session=moves")).await;
+    socket.enter("n", json!({"postgres_changes": bindings})).await;
+    insert(last + 1, last + 1).await;
+    while !seen.contains(&(last + 1)) {
+        let change = socket.change().await;
+        seen.insert(change["data"]["record"]["id"].as_i64().expect("an id"));
+    }
+    assert!(seen.iter().copied().eq(1..=last + 1), "{seen:?}");
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_polls_with_the_session_id_of_another_user_takes_and_moves_nothing() {
     let db = Database::new().await;

@@ -4,5 +4,7 @@
 CREATE UNLOGGED TABLE rowcast.places (
     id text PRIMARY KEY,
     place json NOT NULL,
+    -- Of two that were written at once, the one that was noted later.
+    version bigint NOT NULL DEFAULT 0,
     saved timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 60);

@@ -100,11 +100,12 @@ impl Feed {
         match request.snapshot.take() {
             Some(SnapshotStep::Take { reply, again }) => {
                 let reply = request.reply.take().map(|held| (held, reply));
-                let again = again.then(|| "the rows that came before may be out of date".to_owned());
                 self.take(&request, reply, again).await.map(Subscribed::Sending)
             }
             Some(SnapshotStep::Finish(sending)) => self.finish(request, sending).await,
-            None if rows_first && request.since.is_some() => self.resume_or_take(request).await,
+            None if rows_first && request.since.is_some() => {
+                self.go_live(&request, Comes::BackOrForRows).await
+            }
             None => self.go_live(&request, Comes::Back).await,
         }
     }

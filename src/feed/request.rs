@@ -95,7 +95,7 @@ pub enum SubscribeError {
     /// The database or the stream cannot serve this now; trying again may help.
     #[error("{0}")]
     Unavailable(String),
-    /// What was committed since has left the replay window.
+    /// It cannot go on from where it was, for this reason, and wants its rows first: ask for them.
     #[error("{0}")]
     Behind(String),
 }

@@ -7,7 +7,7 @@ use crate::hub::{HeldFrame, Lane};
 use crate::protocol::{Binding, JoinConfig, Ref};
 use crate::room::Member;
 
-use super::places::Stay;
+use super::places::{Shape, Stay};
 use super::private::Private;
 use super::{Effect, Ticket};
 
@@ -98,6 +98,8 @@ pub(super) struct Rows {
     /// The feed's name for it; a new one for each attempt.
     pub(super) id: SubscriberId,
     pub(super) bindings: Arc<[Binding]>,
+    /// Of the bindings.
+    pub(super) shape: Option<Shape>,
     pub(super) style: Style,
     /// The client tells from where it wants to go on; empty or no cursor for somebody new.
     pub(super) since: Option<Box<str>>,
@@ -110,6 +112,8 @@ pub(super) struct Rows {
     pub(super) newer: Option<NewerClaims>,
     /// Rows of a snapshot have been sent.
     pub(super) begun: bool,
+    /// Why its rows come, although there was somewhere to go on from.
+    pub(super) behind: Option<String>,
     /// What its rows come by; ended with the channel.
     pub(super) lane: Lane,
 }
@@ -185,6 +189,11 @@ impl Channel {
             Stage::Held { reply, then, .. } => *then != AtLimit::Reply && reply.is_held(),
             _ => false,
         }
+    }
+
+    /// Whose channel it is, is known.
+    pub(super) fn is_granted(&self) -> bool {
+        !matches!(self.stage, Stage::Admission(_) | Stage::Judging(_))
     }
 
     pub(super) fn is_joined(&self) -> bool {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 
 use super::channel::{AtLimit, Calls, Channel, RowState, Rows, Stage};
+use super::places::Shape;
 use super::private::Replay;
 use super::{Effect, Now, Session};
 use crate::auth::{Claims, MAX_TOKEN_BYTES, User};
@@ -235,6 +236,7 @@ impl Session {
         };
         let rows = (!config.bindings.is_empty()).then(|| Rows {
             id: (self.context.next_id)(),
+            shape: Shape::of(&config.bindings),
             bindings: config.bindings.into(),
             since: config.since,
             cursors: config.cursors,
@@ -247,6 +249,7 @@ impl Session {
             user,
             newer: None,
             begun: false,
+            behind: None,
             lane: Lane::of(&self.outbox, topic),
         });
         let Some(channel) = self.channels.get_mut(topic) else {

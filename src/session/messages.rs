@@ -64,6 +64,8 @@ impl Session {
             return Vec::new();
         }
         let Some(channel) = self.channels.get(topic) else {
+            // It may have been left while there was no connection: clients say so when there is one again.
+            self.forget_all(topic);
             self.reply(join_ref, reference, topic, Status::Ok, "{}");
             return Vec::new();
         };
@@ -73,7 +75,10 @@ impl Session {
         let Some(channel) = self.remove(topic) else {
             return Vec::new();
         };
-        self.forget(&channel.stay(&topic.into()));
+        match channel.is_granted() {
+            true => self.forget(&channel.stay(&topic.into())),
+            false => self.forget_all(topic),
+        }
         self.note_if_empty(now);
         self.discard_reply(&channel);
         self.reply(join_ref, reference, topic, Status::Ok, "{}");

@@ -29,7 +29,7 @@ mod timers;
 mod token;
 
 pub use limits::Limits;
-pub use places::{Holder, Place, Places, Returning, Stay, TopicPlace, Unsaved};
+pub use places::{Holder, Place, Places, Returning, Stay, TopicPlace, Turn, Unsaved, Written};
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;

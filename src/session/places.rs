@@ -5,17 +5,20 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use self::place::{Place, Stay, TopicPlace};
+pub(super) use self::place::Shape;
+pub use self::place::{Place, Stay, TopicPlace, Turn};
 pub use self::returning::Returning;
 pub(super) use self::returning::{ANOTHERS, SHARED, UNKNOWN};
-pub use self::saving::Unsaved;
 use self::saving::{Queue, Saving};
+pub use self::saving::{Unsaved, Written};
 mod place;
 mod returning;
 mod saving;
+mod whole;
 
 /// Longest id, in bytes.
 const LONGEST_ID: usize = 128;
@@ -46,22 +49,33 @@ struct Record {
     since: Instant,
     connected: bool,
     shared: bool,
+    /// How often that was noticed.
+    shares: u64,
     /// Since when its place is known here, if that comes from another server.
     recalled: Option<Instant>,
+    /// It has said here where it is.
+    ours: bool,
     saving: Saving,
 }
 
 impl Record {
-    fn new(holder: u64, now: Instant) -> Self {
+    fn new(holder: u64, now: Instant, saving: Saving) -> Self {
         Self {
             place: None,
             holder,
             since: now,
             connected: false,
             shared: false,
+            shares: 0,
             recalled: None,
-            saving: Saving::default(),
+            ours: false,
+            saving,
         }
+    }
+
+    /// What is known of it can only have become more here.
+    fn is_certain(&self) -> bool {
+        self.place.is_some() && (self.ours || self.connected)
     }
 }
 
@@ -71,6 +85,8 @@ pub struct Holder {
     places: Arc<Places>,
     id: Arc<str>,
     number: u64,
+    /// [`Record::shares`] that need not be told any more.
+    shares: AtomicU64,
 }
 
 impl Places {
@@ -93,8 +109,7 @@ impl Places {
         let number = books.next;
         books.next += 1;
         let id: Arc<str> = Arc::from(id);
-        let record = books.records.entry(Arc::clone(&id));
-        let record = record.or_insert_with(|| Record::new(number, now));
+        let record = books.record(&id, number, now);
         let shared = std::mem::take(&mut record.shared);
         if shared {
             // Of whom it was, nobody can say.
@@ -110,24 +125,28 @@ impl Places {
         };
         // A connection that died unnoticed may still be held to be there: the newest one counts.
         (record.holder, record.since, record.connected) = (number, now, true);
+        let shares = AtomicU64::new(record.shares);
         drop(books);
         let holder = Holder {
             places: Arc::clone(self),
             id,
             number,
+            shares,
         };
         Some((holder, returning))
     }
 
-    /// Takes over places that another server knew, of clients that are not known here.
-    pub fn take_over(&self, places: impl IntoIterator<Item = (Arc<str>, Place)>, now: Instant) {
+    /// Takes over places that another server knew, of clients that are not known here; `None` where what it knew cannot be read.
+    pub fn take_over(&self, places: impl IntoIterator<Item = (Arc<str>, Option<Written>)>, now: Instant) {
         let mut books = self.lock();
-        for (id, place) in places {
+        for (id, written) in places {
             let number = books.next;
             books.next += 1;
-            let record = books.records.entry(Arc::clone(&id));
-            let record = record.or_insert_with(|| Record::new(number, now));
-            if record.place.is_none() {
+            let record = books.record(&id, number, now);
+            record.saving.recalled(written.as_ref());
+            if !record.is_certain()
+                && let Some(Written { place, .. }) = written
+            {
                 (record.place, record.recalled) = (Some(place), Some(now));
             }
             if !record.connected {
@@ -137,12 +156,9 @@ impl Places {
         books.forget(now, self.window, self.most);
     }
 
-    /// Whether somebody is known.
+    /// Whether somebody is known, and no other server can know more.
     pub fn knows(&self, id: &str) -> bool {
-        self.lock()
-            .records
-            .get(id)
-            .is_some_and(|record| record.place.is_some())
+        self.lock().records.get(id).is_some_and(Record::is_certain)
     }
 
     fn lock(&self) -> MutexGuard<'_, Books> {
@@ -152,6 +168,17 @@ impl Places {
 }
 
 impl Books {
+    /// What is known of somebody; one who is not is held by this connection.
+    fn record(&mut self, id: &Arc<str>, number: u64, now: Instant) -> &mut Record {
+        if !self.records.contains_key(id) {
+            let saving = self.adopt(id);
+            let record = Record::new(number, now, saving);
+            self.records.insert(Arc::clone(id), record);
+        }
+        let unknown = || Record::new(number, now, Saving::default());
+        self.records.entry(Arc::clone(id)).or_insert_with(unknown)
+    }
+
     /// Forgets those who have been away for too long, and the oldest of those who are too many.
     fn forget(&mut self, now: Instant, window: Duration, most: usize) {
         while let Some((left, id, holder)) = self.away.front() {
@@ -161,8 +188,11 @@ impl Books {
             }
             // Whoever has come back since has another holder.
             let gone = |record: &Record| record.holder == *holder && !record.connected;
-            if self.records.get(id).is_some_and(gone) {
-                self.records.remove(id);
+            let id = Arc::clone(id);
+            if self.records.get(&id).is_some_and(gone)
+                && let Some(record) = self.records.remove(&id)
+            {
+                self.orphan(&id, &record.saving, most);
             }
             self.away.pop_front();
         }
@@ -170,46 +200,45 @@ impl Books {
 }
 
 impl Holder {
+    /// Whose.
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
     /// The client has received everything up to here, and was asked at that time; `sent` is another number when it has been sent
-    /// any rows since ([`Session::sent`](super::Session::sent)).
-    pub fn acknowledge(&self, place: Place, asked: Instant, sent: u32) {
+    /// any rows since ([`Session::sent`](super::Session::sent)). Whether another connection turns out to use the id as well: once,
+    /// for each that was there when it was noticed.
+    pub fn acknowledge(&self, place: Place, asked: Instant, sent: u32) -> bool {
         let mut books = self.places.lock();
         let Some(record) = books.records.get_mut(&self.id) else {
-            return;
+            return false;
         };
+        let mut shares = record.shares;
         if record.holder == self.number {
             let matters = record
                 .saving
                 .moved(&place, (self.number, sent), self.places.window);
-            record.place = Some(place);
+            (record.place, record.ours) = (Some(place), true);
             books.changed(&self.id, matters);
         } else if asked > record.since && !record.shared {
             // It still answers although another connection has taken its place: they are two. Answers to what was asked
             // before may just be late.
             record.shared = true;
+            record.shares += 1;
+            shares = record.shares;
             books.changed(&self.id, true);
         }
-    }
-
-    /// Channels have begun: until the client is known to have more of them, it goes on from there. Those of which more is
-    /// known stay as they are.
-    pub fn begin(&self, begun: Vec<(Stay, TopicPlace)>) {
-        let mut books = self.places.lock();
-        if let Some(record) = books.records.get_mut(&self.id)
-            && record.holder == self.number
-        {
-            record.place.get_or_insert_default().begin(begun);
-            books.changed(&self.id, true);
-        }
+        self.shares.swap(shares, Ordering::Relaxed) != shares
     }
 
     /// Its client is not followed any more: should it come back, it is told that it is not known.
-    pub fn give_up(self) {
+    pub fn give_up(&self) {
         let mut books = self.places.lock();
         if let Some(record) = books.records.get_mut(&self.id)
             && record.holder == self.number
         {
             record.place = None;
+            books.changed(&self.id, true);
         }
     }
 }
@@ -252,6 +281,7 @@ mod tests {
         };
         let topic = TopicPlace {
             private: false,
+            shape: None,
             rows: None,
             room: Some(room),
         };
@@ -265,6 +295,11 @@ mod tests {
             topic: topic.into(),
             user: User(user),
         }
+    }
+
+    fn begun(number: u64) -> Vec<(Stay, Turn)> {
+        let begun = place(number).channels.into_iter();
+        begun.map(|(stay, here)| (stay, Turn::Begun(here))).collect()
     }
 
     fn connect(places: &Arc<Places>, id: &str) -> (Holder, Returning) {
@@ -316,6 +351,44 @@ mod tests {
     }
 
     #[test]
+    fn both_of_two_clients_with_one_id_hear_of_it_once() {
+        let places = Places::new(WINDOW, 10);
+        let (one, _) = connect(&places, "a");
+        assert!(!one.acknowledge(place(1), Instant::now(), 0));
+        let (two, _) = connect(&places, "a");
+        assert!(
+            !two.acknowledge(place(1), Instant::now(), 0),
+            "the other may be dead"
+        );
+        assert!(one.acknowledge(place(2), Instant::now(), 0));
+        assert!(two.acknowledge(place(2), Instant::now(), 0));
+        for holder in [&one, &two] {
+            assert!(!holder.acknowledge(place(3), Instant::now(), 0));
+        }
+    }
+
+    #[test]
+    fn what_another_server_may_know_better_is_asked_for_again() {
+        let places = Places::new(WINDOW, 10);
+        let written = |number| Written {
+            place: place(number),
+            version: 1,
+        };
+        places.take_over([("a".into(), Some(written(1)))], Instant::now());
+        let (holder, returning) = connect(&places, "a");
+        assert_eq!(returning.place, Some(place(1)));
+        assert!(places.knows("a"), "it is here");
+        drop(holder);
+        assert!(!places.knows("a"), "it may have been elsewhere since");
+        places.take_over([("a".into(), Some(written(2)))], Instant::now());
+        let (holder, returning) = connect(&places, "a");
+        assert_eq!(returning.place, Some(place(2)));
+        holder.acknowledge(place(3), Instant::now(), 0);
+        drop(holder);
+        assert!(places.knows("a"));
+    }
+
+    #[test]
     fn an_answer_that_is_late_is_no_second_client() {
         let places = Places::new(WINDOW, 10);
         let (one, _) = connect(&places, "a");
@@ -332,9 +405,8 @@ mod tests {
     fn what_has_begun_is_known_before_the_client_answers() {
         let places = Places::new(WINDOW, 10);
         let (holder, _) = connect(&places, "a");
-        let begun = |number| place(number).channels.into_iter().collect();
-        holder.begin(begun(1));
-        holder.begin(begun(2));
+        holder.follow(begun(1));
+        holder.follow(begun(2));
         drop(holder);
         assert_eq!(connect(&places, "a").1.place, Some(place(1)));
     }
@@ -349,7 +421,7 @@ mod tests {
             .values_mut()
             .for_each(|topic| topic.rows = "5-1".parse().ok());
         holder.acknowledge(known, Instant::now(), 0);
-        holder.begin(place(2).channels.into_iter().collect());
+        holder.follow(begun(2));
         drop(holder);
         assert_eq!(connect(&places, "a").1.place, Some(place(1)));
     }
@@ -395,6 +467,7 @@ mod tests {
         let mut place = place(7);
         let rows = TopicPlace {
             private: true,
+            shape: None,
             rows: Some("5-16b3748".parse().unwrap()),
             room: None,
         };
@@ -423,7 +496,9 @@ mod tests {
         let (holder, _) = connect(&places, "a");
         holder.acknowledge(place(3), Instant::now(), 0);
         let next = Places::new(WINDOW, 10);
-        next.take_over(places.take_all_unsaved().places, Instant::now());
+        let written = places.take_all_unsaved().places.into_iter();
+        let written = written.map(|(id, place)| (id, Some(Written { place, version: 1 })));
+        next.take_over(written, Instant::now());
         let (again, returning) = connect(&next, "a");
         assert_eq!((returning.place, returning.recalled), (Some(place(3)), true));
         again.acknowledge(place(4), Instant::now(), 0);
@@ -432,7 +507,16 @@ mod tests {
             connect(&next, "a").1.recalled,
             "what it had not joined again yet is not known"
         );
-        next.take_over([("b".into(), place(1))], Instant::now());
+        next.take_over(
+            [(
+                "b".into(),
+                Some(Written {
+                    place: place(1),
+                    version: 1,
+                }),
+            )],
+            Instant::now(),
+        );
         let later = Instant::now() + WINDOW;
         assert_eq!(next.connect("b", later).expect("a place").1.place, None);
     }

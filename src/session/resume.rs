@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use super::Session;
-use super::channel::{Channel, RowState, Rows, Stage};
-use super::places::{ANOTHERS, Place, SHARED, Stay, TopicPlace, UNKNOWN};
+use super::channel::{Channel, RowState, Rows};
+use super::places::{ANOTHERS, Place, SHARED, Shape, Stay, TopicPlace, Turn, UNKNOWN};
 use super::rows::{notice_frame, placed_notice};
+use super::{Returning, Session};
 use crate::auth::User;
 use crate::change::{Cursor, Position};
 use crate::hub::{HeldFrame, Lane};
@@ -20,6 +20,8 @@ const BEGUN_ELSEWHERE: &str =
     "the server was replaced, and this channel was not known to the one before, or is new";
 /// The server had not begun to read when the channel began, or the client was in the other room of this name.
 const NOWHERE: &str = "where the session was in this channel is not known";
+/// Of what it asks for now, nobody knows what it has.
+const OTHER_ROWS: &str = "the channel asks for other rows than it did before";
 
 /// A client has no more channels than this, ended ones included, in its place and on the way to it, where it may not have
 /// more at once. One that joins and leaves and never says what has arrived would fill the memory.
@@ -53,14 +55,18 @@ impl Session {
         };
         let known = returning.known(&stay);
         let place = known.filter(|place| place.private == config.private);
+        let shape = Shape::of(&config.bindings);
+        let rows = place.and_then(|place| place.rows_of(shape));
+        let other_rows = rows.is_none() && place.is_some_and(|place| place.rows.is_some());
         let rows_come = config.bindings.iter().all(|b| b.snapshot == Snapshot::On);
         let needs_no_rows = config.since.is_some() || rows_come;
-        let knows_rows = needs_no_rows || place.is_some_and(|place| place.rows.is_some());
+        let knows_rows = needs_no_rows || rows.is_some();
         let knows_room = told.is_some() || place.is_some_and(|place| place.room.is_some());
         let knows = knows_rows && knows_room;
         let why = match returning.stranger(&stay) {
             Some(why @ (UNKNOWN | SHARED)) => Some(why),
             Some(why) if !knows => Some(why),
+            None if other_rows && !knows_rows => Some(OTHER_ROWS),
             None if returning.recalled && returning.place.is_some() && !knows => Some(BEGUN_ELSEWHERE),
             None if known.is_some() && (place.is_none() || !knows_rows) => Some(NOWHERE),
             Some(_) | None => None,
@@ -68,7 +74,7 @@ impl Session {
         if let Some(why) = why {
             self.tell_behind(topic, reply, Notice::Resync(why.to_owned()));
         }
-        if let (None, Some(rows)) = (&config.since, place.and_then(|place| place.rows)) {
+        if let (None, Some(rows)) = (&config.since, rows) {
             config.since = Some(rows.to_string().into());
         }
         let since = told.and_then(|told| told.parse().ok());
@@ -178,23 +184,29 @@ impl Session {
             return;
         };
         let stay = channel.stay(topic);
-        let known = |place: &Place| {
-            let at = place.channels.get(&stay);
-            at.is_some_and(|at| at.private == config.private)
+        let shape = Shape::of(&config.bindings);
+        let said = config.since.as_deref().and_then(|since| since.parse().ok());
+        let known = returning.known(&stay).filter(|at| at.private == config.private);
+        let goes_on = |at: &&TopicPlace| {
+            let same_rows = shape.is_none() || at.shape.is_none() || at.shape == shape;
+            same_rows && (said.is_none() || said == at.rows)
         };
-        if known(&returning.here) || returning.before().is_some_and(known) {
+        if known.is_some_and(|at| goes_on(&at)) {
             return;
         }
         let rows = match config.since.as_deref() {
             // With its rows, once it has them.
             None | Some("") if config.bindings.iter().any(|b| b.snapshot == Snapshot::On) => None,
             None | Some("") => cursor,
-            Some(since) => since.parse().ok(),
+            Some(_) => said,
         };
         let begun = TopicPlace {
             private: config.private,
+            shape,
             rows: rows.filter(|_| !config.bindings.is_empty()),
-            room: self.room_place(channel, cursor),
+            room: known
+                .and_then(|at| at.room)
+                .or_else(|| self.room_place(channel, cursor)),
         };
         if let Some(returning) = &mut self.returning {
             returning.begins(stay, begun);
@@ -207,8 +219,7 @@ impl Session {
         let Some(channel) = self.channels.get_mut(topic) else {
             return;
         };
-        let granted = !matches!(channel.stage, Stage::Admission(_) | Stage::Judging(_));
-        if channel.user == user || !granted {
+        if channel.user == user || !channel.is_granted() {
             return;
         }
         let left = channel.stay(topic);
@@ -243,6 +254,13 @@ impl Session {
         }
     }
 
+    /// All rows of a topic are to come anew: whoever is cut off from here on needs all of them.
+    pub(super) fn drop_rows(&mut self, topic: &str) {
+        if let Some(returning) = &mut self.returning {
+            returning.drop_rows(topic);
+        }
+    }
+
     /// All rows of a channel are on their way: whoever is cut off before it has them needs all of them again.
     pub(super) fn rows_come(&mut self, topic: &str) {
         let cursor = (self.context.position)();
@@ -269,16 +287,41 @@ impl Session {
         self.returning = None;
     }
 
-    /// What has begun since this was asked last.
-    pub fn take_begun(&mut self) -> Vec<(Stay, TopicPlace)> {
+    /// What has become of channels since this was asked last.
+    pub fn take_turns(&mut self) -> Vec<(Stay, Turn)> {
         let returning = self.returning.as_mut();
-        returning.map_or_else(Vec::new, |returning| std::mem::take(&mut returning.begun))
+        returning.map_or_else(Vec::new, |returning| std::mem::take(&mut returning.turns))
     }
 
     /// The client has left a channel: what it misses from now on is not missed.
     pub(super) fn forget(&mut self, stay: &Stay) {
         if let Some(returning) = &mut self.returning {
             returning.forget(stay);
+        }
+    }
+
+    /// The same of one that it left while it was away, or before it was known whose it is.
+    pub(super) fn forget_all(&mut self, topic: &str) {
+        if let Some(returning) = &mut self.returning {
+            returning.forget_all(topic);
+        }
+    }
+
+    /// Another connection has the same session id, and both are there. What this one went on from may have been the other's.
+    pub fn shared(&mut self) {
+        let went_on = |returning: &&mut Box<Returning>| returning.before().is_some();
+        let Some(returning) = self.returning.as_mut().filter(went_on) else {
+            return;
+        };
+        // Joins that are still to be granted are told by this.
+        returning.shared = true;
+        for (topic, channel) in &self.channels {
+            let notice = Notice::Resync(SHARED.to_owned());
+            let frame = notice_frame(self.version, topic, channel, &notice);
+            let follows = |reply: &HeldFrame| reply.append(vec![frame]);
+            if !channel.held_reply().is_some_and(follows) && channel.is_granted() {
+                self.notify(topic, &notice);
+            }
         }
     }
 
@@ -305,6 +348,7 @@ impl Session {
         });
         let place = TopicPlace {
             private: channel.private.is_some(),
+            shape: channel.rows.as_ref().and_then(|rows| rows.shape),
             rows: rows.flatten(),
             room: self.room_place(channel, cursor),
         };

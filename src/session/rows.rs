@@ -16,6 +16,9 @@ use crate::protocol::{self, Snapshot, SnapshotReply, SystemMessage, Version};
 use crate::room::{self, Member};
 use crate::topic;
 
+/// Why rows come once more that had begun to come, or where a cursor is none.
+const OUT_OF_DATE: &str = "the rows that came before may be out of date";
+
 /// How often a subscription that could not be served is tried while the client waits for it.
 const RETRY_WHILE_WAITED_FOR: Duration = Duration::from_millis(500);
 
@@ -27,6 +30,14 @@ impl Session {
 
     /// As [`Session::subscribe`]; or, with a snapshot whose rows are being sent, for what follows them.
     fn subscription(&mut self, topic: &Arc<str>, sending: Option<Sending>) -> Option<Effect> {
+        let request = self.request(topic, sending)?;
+        if let Some(SnapshotStep::Take { .. }) = request.snapshot {
+            self.drop_rows(topic);
+        }
+        Some(Effect::Subscribe(Box::new(request)))
+    }
+
+    fn request(&mut self, topic: &Arc<str>, sending: Option<Sending>) -> Option<SubscribeRequest> {
         let rows = self.channels.get_mut(topic)?.rows.as_mut()?;
         let comes_back = rows.since.as_deref().is_some_and(|text| !text.is_empty());
         rows.newer = (comes_back || sending.is_some()).then(NewerClaims::default);
@@ -49,7 +60,11 @@ impl Session {
                     topic: Arc::clone(topic),
                     bindings: Arc::clone(&rows.bindings),
                 },
-                again: rows.begun || since.is_some(),
+                again: match (&rows.behind, rows.begun || since.is_some()) {
+                    (Some(reason), _) => Some(reason.clone()),
+                    (None, true) => Some(OUT_OF_DATE.to_owned()),
+                    (None, false) => None,
+                },
             }),
             _ => None,
         };
@@ -57,7 +72,7 @@ impl Session {
             let notice = Notice::Resync(error.to_string());
             on_live.insert(0, notice_frame(self.version, topic, channel, &notice));
         }
-        Some(Effect::Subscribe(Box::new(SubscribeRequest {
+        Some(SubscribeRequest {
             subscriber: Subscriber {
                 id: rows.id,
                 topic: Arc::clone(topic),
@@ -73,7 +88,7 @@ impl Session {
             snapshot,
             reply,
             on_live,
-        })))
+        })
     }
 
     pub(super) fn replace_claims(&self, topic: &Arc<str>) -> Option<Effect> {
@@ -101,6 +116,7 @@ impl Session {
         match outcome {
             Ok(Subscribed::Sending(sending)) => self.rows_begin(id, sending).into_iter().collect(),
             Ok(Subscribed::Live) => self.settled(id, Ok(()), now),
+            Err(SubscribeError::Behind(reason)) => self.rows_instead(id, reason, now),
             Err(error) => self.settled(id, Err(error), now),
         }
     }
@@ -113,6 +129,21 @@ impl Session {
         rows.state = RowState::Pending { again: false };
         self.rows_come(&topic);
         self.subscription(&topic, Some(sending))
+    }
+
+    /// A channel cannot go on from where it was. If it asked for its rows first, it gets them anew instead.
+    fn rows_instead(&mut self, id: SubscriberId, reason: String, now: Now) -> Vec<Effect> {
+        let wants = |rows: &&mut Rows| rows.wants_snapshot() && rows.since.is_some();
+        let topic = self.topic_of(id);
+        let rows = topic.as_ref().and_then(|topic| self.rows_mut(topic));
+        let (Some(rows), Some(topic)) = (rows.filter(wants), &topic) else {
+            return self.settled(id, Err(SubscribeError::Behind(reason)), now);
+        };
+        // From here on it has none to go on from, also where this fails.
+        (rows.since, rows.behind) = (None, Some(reason));
+        rows.state = RowState::Pending { again: false };
+        self.answer(topic);
+        self.subscribe(topic).into_iter().collect()
     }
 
     /// [`Effect::ReplaceClaims`] has an outcome.

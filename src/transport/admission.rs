@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::slots::Slot;
-use super::{Server, credentials};
+use super::{Server, Unread, credentials};
 use crate::protocol::errors::ConnectError;
 
 /// What stands in a query.
@@ -64,9 +64,15 @@ pub(super) async fn recall(server: &Server, session: Option<&str>) {
         return;
     };
     let id: Arc<str> = Arc::from(id);
-    if let Ok(Some(place)) = timeout(RECALL, server.keeper.recall(Arc::clone(&id))).await {
-        server.places.take_over([(id, place)], Instant::now().into_std());
-    }
+    let recalled = timeout(RECALL, server.keeper.recall(Arc::clone(&id))).await;
+    let written = match recalled.unwrap_or(Err(Unread)) {
+        Ok(None) => return,
+        Ok(Some(written)) => Some(written),
+        Err(Unread) => None,
+    };
+    server
+        .places
+        .take_over([(id, written)], Instant::now().into_std());
 }
 
 /// Longest wait for what another server knew of a client. Without it, the client is told to look itself, which costs the

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{Pending, Server};
 use crate::auth::{Claims, TokenError};
 use crate::change::StreamStatus;
-use crate::feed::{AuthorityError, SubscribeError, Subscribed, SubscriberId};
+use crate::feed::{AuthorityError, SnapshotStep, SubscribeError, SubscribeRequest, Subscribed, SubscriberId};
 use crate::hub::Outbox;
 use crate::messages::{MessagesError, Stored};
 use crate::policy::Rights;
@@ -42,6 +42,8 @@ pub(super) struct Driver {
     /// Ends what is under way for a subscription, or for the rights of a channel, that is no longer wanted.
     aborts: HashMap<SubscriberId, AbortHandle>,
     pub(super) stream: watch::Receiver<StreamStatus>,
+    /// Of a client that can come back.
+    holder: Option<Arc<Holder>>,
 }
 
 /// An effect has come to its end.
@@ -57,7 +59,7 @@ pub(super) enum Outcome {
 
 impl Driver {
     /// The second is there for a client that can come back.
-    pub(super) fn new(server: Arc<Server>, new: New) -> (Self, Option<Holder>) {
+    pub(super) fn new(server: Arc<Server>, new: New) -> (Self, Option<Arc<Holder>>) {
         let outbox = match new.version {
             Version::Events => server.outboxes.open_followed(),
             Version::V1 | Version::V2 | Version::V2Text => server.outboxes.open(),
@@ -75,7 +77,7 @@ impl Driver {
         let known = id.and_then(|id| server.places.connect(&id, now));
         let holder = known.map(|(holder, returning)| {
             session.returns(returning);
-            holder
+            Arc::new(holder)
         });
         session.stream(&stream.borrow_and_update());
         let driver = Self {
@@ -85,6 +87,7 @@ impl Driver {
             under_way: FuturesUnordered::new(),
             aborts: HashMap::new(),
             stream,
+            holder: holder.clone(),
         };
         (driver, holder)
     }
@@ -179,7 +182,15 @@ impl Driver {
                 }
                 Effect::Subscribe(request) => {
                     let id = request.subscriber.id;
+                    let taking_back = self.taking_back(&request);
                     let live = self.server.rows.subscribe(*request);
+                    let live = match taking_back {
+                        None => live,
+                        Some(taking_back) => Box::pin(async move {
+                            taking_back.await;
+                            live.await
+                        }),
+                    };
                     self.follow(id, live, Outcome::Subscribed);
                 }
                 Effect::ReplaceClaims { id, claims, on_live } => {
@@ -237,6 +248,26 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Where a client is about to drop rows of which it is written down that it has them: what has to come before. Otherwise the
+    /// next server, if this one dies, takes it for one that has them all.
+    fn taking_back(&self, request: &SubscribeRequest) -> Option<Pending<()>> {
+        let holder = self.holder.as_ref()?;
+        let comes = matches!(request.snapshot, Some(SnapshotStep::Take { .. }));
+        let written = comes && holder.drop_rows(&request.subscriber.topic);
+        written.then(|| self.server.keeper.write(Arc::clone(holder.id())))
+    }
+
+    /// Has it written down soon where a client is, without waiting for it.
+    pub(super) fn write_place(&mut self) {
+        if let Some(holder) = &self.holder {
+            let written = self.server.keeper.write(Arc::clone(holder.id()));
+            self.under_way.push(Box::pin(async move {
+                written.await;
+                None
+            }));
+        }
     }
 
     fn follow<T: Send + 'static>(

@@ -26,7 +26,7 @@ mod stream;
 mod websocket;
 
 pub use hangup::Hangup;
-pub use seams::{ChannelRights, Pending, PlaceKeeper, RowFeed, TokenVerifier};
+pub use seams::{ChannelRights, Pending, PlaceKeeper, RowFeed, TokenVerifier, Unread};
 pub use settings::Settings;
 pub use stream::Stream;
 

@@ -17,7 +17,7 @@ use crate::messages::{MessagesError, Persist, Stored};
 use crate::policy::Rights;
 use crate::policy::listing::Listing;
 use crate::protocol::Binding;
-use crate::session::Place;
+use crate::session::Written;
 
 /// An outcome that is still to come.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -63,11 +63,19 @@ pub trait RowFeed: Send + Sync + 'static {
     fn stream(&self) -> watch::Receiver<StreamStatus>;
 }
 
-/// Knows where clients were when they were with another server.
+/// Knows where clients were when they were with another server, and has the next one know.
 pub trait PlaceKeeper: Send + Sync + 'static {
     /// The place of a client that this server does not know; `None` if nobody does.
-    fn recall(&self, id: Arc<str>) -> Pending<Option<Place>>;
+    fn recall(&self, id: Arc<str>) -> Pending<Result<Option<Written>, Unread>>;
+
+    /// Writes down what is known of a client by now, ahead of what waits; resolves when that is done, has failed, or takes too long.
+    /// It is done also where nobody waits for it.
+    fn write(&self, id: Arc<str>) -> Pending<()>;
 }
+
+/// Nobody can say what is written of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread;
 
 /// Serves what private channels need of the database.
 pub trait ChannelRights: Send + Sync + 'static {

@@ -348,6 +348,73 @@ async fn a_client_that_is_sent_nothing_costs_no_writing() {
     server.stop().await;
 }
 
+/// Where a client has gone on to another server, what that one writes counts, whatever is left to write here.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_server_wrote_of_who_has_left_is_not_written_over() {
+    let db = Database::new().await;
+    db.execute(ROWS).await;
+    let server = often(&db).await;
+    let mut clients = Vec::new();
+    for session in ["left", "here"] {
+        let mut client =
+            Client::connect(&server, Version::V2, &format!("{}&session={session}", service())).await;
+        join(&mut client).await;
+        clients.push(client);
+    }
+    let [left, here] = &mut clients[..] else {
+        panic!("two")
+    };
+    saved(&db, &mut [&mut *left, &mut *here]).await;
+    // What they have said since is left for the end.
+    settled(&server, left).await;
+    settled(&server, here).await;
+    clients.remove(0);
+    eventually("it has left", || async {
+        (count(&server, "rowcast_connections").await == 1).then_some(())
+    })
+    .await;
+    let elsewhere = "update rowcast.places set place = '{\"elsewhere\": {}}', version = pg_current_xact_id()::text::bigint";
+    db.execute(elsewhere).await;
+    server.stop().await;
+    let place = async |session: &str| {
+        let query = format!("select place::text from rowcast.places where id = '{session}'");
+        db.text(&query).await
+    };
+    assert!(place("left").await.contains("elsewhere"));
+    assert!(
+        !place("here").await.contains("elsewhere"),
+        "who is here is nowhere else"
+    );
+}
+
+/// A statement that was held up must not undo what came after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_over_what_is_newer() {
+    let db = Database::new().await;
+    db.execute(ROWS).await;
+    let server = often(&db).await;
+    let mut client = Client::connect(&server, Version::V2, &format!("{}&session=one", service())).await;
+    join(&mut client).await;
+    saved(&db, &mut [&mut client]).await;
+    db.execute("update rowcast.places set place = '{\"newer\": {}}', version = 9223372036854775807")
+        .await;
+    let failing = async {
+        let mut last = 0;
+        while count(&server, "rowcast_places_save_failures_total").await < 2 {
+            last += 1;
+            insert(&db, last, last).await;
+            rows(&mut client, last).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, failing).await.expect("it is noticed");
+    assert!(
+        db.text("select place::text from rowcast.places")
+            .await
+            .contains("newer")
+    );
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_cannot_be_written_harms_nobody_and_is_said_once() {
     let db = Database::new().await;

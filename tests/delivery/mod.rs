@@ -6,6 +6,7 @@ mod clock;
 mod crashes;
 mod gaps;
 mod jitter;
+mod losses;
 mod oracle;
 mod outages;
 mod plain;

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::{RESUMED, ROWS, connect, inserts, join, outcome, rows};
 use crate::support::token::service;
-use crate::support::{Client, Database, Server, Version};
+use crate::support::{Client, Database, LIMIT, Server, Version};
 
 /// Until the server knows that the client has everything up to now.
 async fn acknowledged(client: &mut Client, server: &Server) {
@@ -234,6 +234,35 @@ async fn a_channel_that_was_left_starts_anew() {
     join(&mut client, json!({})).await;
     db.execute("insert into n values (2)").await;
     assert_eq!(rows(&mut client, 1).await, [(2, false)]);
+    server.stop().await;
+}
+
+/// As with a tab that was duplicated: what the second one went on from was the place of the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_went_on_from_the_place_of_somebody_who_is_still_there_is_told() {
+    let (db, server, mut first) = following().await;
+    acknowledged(&mut first, &server).await;
+    let mut second = again(&server).await;
+    assert_eq!(outcome(&second).as_deref(), Some(RESUMED));
+    second.forget("system");
+    first.forget("system");
+    let told = |client: &Client| outcome(client).is_some();
+    let noticing = async {
+        let mut id = 0;
+        while !told(&second) {
+            id += 1;
+            db.execute(&format!("insert into n values ({id})")).await;
+            for client in [&mut first, &mut second] {
+                client.round_trip().await;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, noticing)
+        .await
+        .expect("it is noticed");
+    let shared = "resync: the session id is used by two connections at once";
+    assert_eq!(outcome(&second).as_deref(), Some(shared));
+    assert_eq!(outcome(&first), None, "it was there from the beginning");
     server.stop().await;
 }
 

@@ -110,23 +110,6 @@ impl Feed {
         Ok(Sending { since, done })
     }
 
-    /// Goes on from where somebody was, or takes a snapshot if that cannot be.
-    pub(in crate::feed) async fn resume_or_take(
-        &self,
-        mut request: SubscribeRequest,
-    ) -> Result<Subscribed, SubscribeError> {
-        match self.go_live(&request, Comes::BackOrForRows).await {
-            Err(SubscribeError::Behind(reason)) => {
-                // The reply is out.
-                request.reply = None;
-                self.take(&request, None, Some(reason))
-                    .await
-                    .map(Subscribed::Sending)
-            }
-            outcome => outcome,
-        }
-    }
-
     /// Waits until all rows of a snapshot have been queued, then goes on from it. If that took longer than the replay window
     /// reaches back, it begins again.
     pub(in crate::feed) async fn finish(

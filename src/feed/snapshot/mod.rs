@@ -70,8 +70,8 @@ pub enum Step {
     Take {
         /// What the reply is then, if it is still held.
         reply: SnapshotReply,
-        /// Rows have come before.
-        again: bool,
+        /// Rows have come before, which do not count any more for this reason.
+        again: Option<String>,
     },
     /// Its rows are being sent; live once they and what has changed since have been.
     Finish(Sending),

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::{Place, Stay, TopicPlace};
+use super::{Place, Stay, TopicPlace, Turn};
 use crate::auth::User;
 
 /// Said to a session that has no place: the first connection of a client is told so as well, which costs it nothing.
@@ -25,8 +25,8 @@ pub struct Returning {
     pub recalled: bool,
     /// What this connection has begun or ended, from where it would go on.
     pub here: Place,
-    /// What has begun and not been noted where others find it.
-    pub begun: Vec<(Stay, TopicPlace)>,
+    /// What has become of channels, and has not been noted where others find it.
+    pub turns: Vec<(Stay, Turn)>,
     /// Users who have left channels that they were known in.
     pub left: Vec<User>,
 }
@@ -73,7 +73,21 @@ impl Returning {
     /// A user begins there in a channel.
     pub(in crate::session) fn begins(&mut self, stay: Stay, begun: TopicPlace) {
         self.here.channels.insert(stay.clone(), begun.clone());
-        self.begun.push((stay, begun));
+        self.turns.push((stay, Turn::Begun(begun)));
+    }
+
+    /// All rows of a topic come anew. Whoever has been there, its client has the rows of one of them at a time.
+    pub(in crate::session) fn drop_rows(&mut self, topic: &str) {
+        let before = self.before().into_iter().flat_map(|place| &place.channels);
+        let before = before.filter(|(stay, _)| !self.here.channels.contains_key(stay));
+        let all = before.chain(&self.here.channels);
+        let has_rows = all.filter(|(stay, here)| *stay.topic == *topic && here.rows.is_some());
+        let has_rows: Vec<_> = has_rows
+            .map(|(stay, here)| (stay.clone(), here.clone()))
+            .collect();
+        for (stay, here) in has_rows {
+            self.begins(stay, TopicPlace { rows: None, ..here });
+        }
     }
 
     /// A user is in a channel no more.
@@ -83,6 +97,17 @@ impl Returning {
         let known = place.and_then(|place| place.channels.remove(stay));
         if known.is_some() && !self.left.contains(&stay.user) {
             self.left.push(stay.user);
+        }
+        self.turns.push((stay.clone(), Turn::Left));
+    }
+
+    /// Nobody is in a channel any more, whoever was.
+    pub(in crate::session) fn forget_all(&mut self, topic: &str) {
+        let before = self.place.iter().flat_map(|place| place.channels.keys());
+        let all = before.chain(self.here.channels.keys());
+        let there: Vec<_> = all.filter(|stay| *stay.topic == *topic).cloned().collect();
+        for stay in there {
+            self.forget(&stay);
         }
     }
 }

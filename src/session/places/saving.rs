@@ -2,12 +2,14 @@
 //!
 //! A place that is older than it could be only has something come again. So one is due when its client has been sent something
 //! since, when it has other channels or something was said in their rooms, and before it falls out of the window.
+//! What must not outlive what it speaks of is in `whole`.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::whole::Whole;
 use super::{Books, Place, Places};
 
 /// At this part of the window, a place is written again although nothing was sent.
@@ -18,6 +20,8 @@ const AGED: u32 = 3;
 pub struct Unsaved {
     /// Where clients are.
     pub places: Vec<(Arc<str>, Place)>,
+    /// Of each: over what was written at which version at most. Whoever has left may be with another server by now.
+    pub over: Vec<i64>,
     /// Whose place is nobody's any more, if one was written before.
     pub nobodys: Vec<Arc<str>>,
 }
@@ -42,6 +46,17 @@ pub(super) struct Queue {
     next: u64,
     /// Somebody takes them out.
     wanted: bool,
+    /// Who was forgotten, and of whom it is written that it has rows.
+    orphans: HashSet<Arc<str>>,
+}
+
+/// What is written of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Where it was.
+    pub place: Place,
+    /// Higher for what was written later.
+    pub version: i64,
 }
 
 /// How far one client's place has been written down.
@@ -50,10 +65,13 @@ pub(super) struct Saving {
     /// On which connection, and what had been sent there, when the place was noted that is known now.
     sent: (u64, u32),
     saved: Option<Saved>,
+    /// The version of what is written, as far as it is known here.
+    version: i64,
     /// More is known than has been written.
     changed: bool,
     /// Its number in the queue.
     waits: Option<u64>,
+    pub(super) whole: Whole,
 }
 
 #[derive(Debug)]
@@ -71,6 +89,17 @@ impl Saving {
             saved.sent != sent || saved.at.elapsed() > window / AGED || saved.outline != outline(place)
         })
     }
+
+    /// This is what another server wrote; `None` if nobody knows what that is.
+    pub(super) fn recalled(&mut self, written: Option<&Written>) {
+        match written {
+            Some(written) => {
+                self.whole.add(&written.place);
+                self.version = self.version.max(written.version);
+            }
+            None => self.whole = Whole::Any,
+        }
+    }
 }
 
 /// Equal for places that differ in nothing but how far their rows are, which moves on by itself.
@@ -78,7 +107,7 @@ fn outline(place: &Place) -> u64 {
     let channels = place.channels.iter().map(|(stay, here)| {
         let mut hasher = DefaultHasher::new();
         let room = here.room.map(|room| (room.instance, room.number));
-        (stay, here.private, here.rows.is_some(), room).hash(&mut hasher);
+        (stay, here.private, here.shape, here.rows.is_some(), room).hash(&mut hasher);
         hasher.finish()
     });
     // They have no order.
@@ -114,17 +143,45 @@ impl Books {
         };
         let saving = &mut record.saving;
         (saving.waits, saving.changed) = (None, false);
-        if record.shared {
-            saving.saved = None;
-            unsaved.nobodys.push(id);
-        } else if let Some(place) = &record.place {
-            saving.saved = Some(Saved {
-                at: now,
-                sent: saving.sent,
-                outline: outline(place),
-            });
-            unsaved.places.push((id, place.clone()));
+        match &record.place {
+            Some(place) if !record.shared => {
+                saving.saved = Some(Saved {
+                    at: now,
+                    sent: saving.sent,
+                    outline: outline(place),
+                });
+                // What was written before may stay, should this fail.
+                saving.whole.add(place);
+                unsaved.places.push((id, place.clone()));
+                unsaved.over.push(match record.connected {
+                    true => i64::MAX,
+                    false => saving.version,
+                });
+            }
+            None if !record.shared && saving.whole.is_empty() => {}
+            _ => {
+                saving.saved = None;
+                unsaved.nobodys.push(id);
+            }
         }
+    }
+
+    /// Somebody is forgotten here, and should not be known elsewhere for longer by what was written here.
+    pub(super) fn orphan(&mut self, id: &Arc<str>, saving: &Saving, most: usize) {
+        let queue = &mut self.unsaved;
+        let ours = saving.saved.is_some() && !saving.whole.is_empty();
+        if ours && queue.wanted && queue.orphans.len() < most {
+            queue.orphans.insert(Arc::clone(id));
+        }
+    }
+
+    /// Somebody comes who is not known: how far it may be that it is, where that is written.
+    pub(super) fn adopt(&mut self, id: &Arc<str>) -> Saving {
+        let mut saving = Saving::default();
+        if self.unsaved.orphans.remove(id) {
+            saving.whole = Whole::Any;
+        }
+        saving
     }
 }
 
@@ -140,6 +197,12 @@ impl Places {
         let now = Instant::now();
         let mut books = self.lock();
         let mut unsaved = Unsaved::default();
+        while unsaved.len() < most
+            && let Some(id) = books.unsaved.orphans.iter().next().cloned()
+        {
+            books.unsaved.orphans.remove(&id);
+            unsaved.nobodys.push(id);
+        }
         while unsaved.len() < most
             && let Some((id, number)) = books.unsaved.waiting.pop_front()
         {
@@ -165,6 +228,40 @@ impl Places {
         unsaved
     }
 
+    /// Whether [`Places::take_all_unsaved`] would take nothing.
+    pub fn all_saved(&self) -> bool {
+        !self.lock().records.values().any(|record| record.saving.changed)
+    }
+
+    /// The same of these, as far as there is anything.
+    pub fn take_unsaved_of(&self, ids: impl IntoIterator<Item = Arc<str>>) -> Unsaved {
+        let now = Instant::now();
+        let mut books = self.lock();
+        let mut unsaved = Unsaved::default();
+        for id in ids {
+            books.save(id, now, &mut unsaved);
+        }
+        unsaved
+    }
+
+    /// Whether [`Places::take_unsaved`] would take anything.
+    pub fn has_unsaved(&self) -> bool {
+        let books = self.lock();
+        !books.unsaved.waiting.is_empty() || !books.unsaved.orphans.is_empty()
+    }
+
+    /// It has been written down, and is all that is; as this version.
+    pub fn saved(&self, unsaved: &Unsaved, version: i64) {
+        let mut books = self.lock();
+        let places = unsaved.places.iter().map(|(id, place)| (id, Whole::of(place)));
+        let nobodys = unsaved.nobodys.iter().map(|id| (id, Whole::default()));
+        for (id, whole) in places.chain(nobodys) {
+            if let Some(record) = books.records.get_mut(id) {
+                (record.saving.whole, record.saving.version) = (whole, version);
+            }
+        }
+    }
+
     /// It could not be written down, and is to be tried again.
     pub fn not_saved(&self, unsaved: &Unsaved) {
         let mut books = self.lock();
@@ -185,7 +282,7 @@ mod tests {
     use super::*;
     use crate::auth::User;
     use crate::room;
-    use crate::session::{Holder, Stay, TopicPlace};
+    use crate::session::{Holder, Stay, TopicPlace, Turn};
 
     const WINDOW: Duration = Duration::from_secs(600);
 
@@ -197,6 +294,7 @@ mod tests {
         };
         let topic = TopicPlace {
             private: false,
+            shape: None,
             rows: Some(rows.parse().unwrap()),
             room: Some(room),
         };
@@ -213,6 +311,15 @@ mod tests {
         let places = Places::new(WINDOW, 10);
         places.follow();
         places
+    }
+
+    fn written(place: Place, version: i64) -> Written {
+        Written { place, version }
+    }
+
+    fn begun(place: Place) -> Vec<(Stay, Turn)> {
+        let begun = place.channels.into_iter();
+        begun.map(|(stay, here)| (stay, Turn::Begun(here))).collect()
     }
 
     fn connect(places: &Arc<Places>, id: &str) -> Holder {
@@ -254,8 +361,7 @@ mod tests {
         assert_eq!(places.take_unsaved(9).len(), 1, "rows were sent");
         holder.acknowledge(Place::default(), Instant::now(), 2);
         assert_eq!(places.take_unsaved(9).len(), 1, "a channel was left");
-        let begun = place("5-40", 2).channels.into_iter().collect();
-        holder.begin(begun);
+        holder.follow(begun(place("5-40", 2)));
         assert_eq!(places.take_unsaved(9).places[0].1, place("5-40", 2));
     }
 
@@ -298,7 +404,7 @@ mod tests {
     #[test]
     fn a_place_that_another_server_wrote_is_not_written_again() {
         let places = places();
-        places.take_over([("a".into(), place("5-10", 1))], Instant::now());
+        places.take_over([("a".into(), Some(written(place("5-10", 1), 1)))], Instant::now());
         assert!(places.take_unsaved(9).is_empty() && places.take_all_unsaved().is_empty());
     }
 

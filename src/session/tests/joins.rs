@@ -55,6 +55,7 @@ fn a_session_whose_place_in_a_channel_is_not_known_is_told() {
     let mut client = Client::new();
     let place = |private| TopicPlace {
         private,
+        shape: None,
         rows: None,
         room: None,
     };

@@ -1,5 +1,6 @@
 //! The session driven by values: messages in, frames and effects out.
 
+mod anew;
 mod joins;
 mod messages;
 mod private;

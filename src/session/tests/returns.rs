@@ -13,6 +13,7 @@ fn known(rows: Option<&str>, private: bool) -> Place {
     };
     let topic = TopicPlace {
         private,
+        shape: None,
         rows: rows.map(|cursor| cursor.parse().unwrap()),
         room: Some(room),
     };

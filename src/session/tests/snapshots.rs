@@ -11,7 +11,7 @@ fn with_rows() -> Value {
 /// The reply of a request that wants rows, and whether some came before.
 fn wanted(request: &SubscribeRequest) -> (&SnapshotReply, bool) {
     match &request.snapshot {
-        Some(SnapshotStep::Take { reply, again }) => (reply, *again),
+        Some(SnapshotStep::Take { reply, again }) => (reply, again.is_some()),
         other => panic!("expected a snapshot to be taken, got {other:?}"),
     }
 }

@@ -25,6 +25,7 @@ fn at(sub: &str, topic: &str) -> Stay {
 fn known(rows: &str, room: u64) -> TopicPlace {
     TopicPlace {
         private: false,
+        shape: None,
         rows: rows.parse().ok(),
         room: Some(crate::room::Since {
             instance: 1,
@@ -171,12 +172,15 @@ fn a_channel_whose_user_changes_has_no_place_before_that_ones_rows_come() {
     let mut client = Client::comes_back(Some(place([(at("anon", TOPIC), known("5-10", 3))])));
     let request = request(client.admit_as("anon", TOPIC, one_binding()));
     client.go_live(&request);
-    client.session.take_begun();
+    client.session.take_turns();
     client.frames();
     let replacing = client.becomes("ann");
     assert!(matches!(replacing[..], [Effect::ReplaceClaims { .. }]));
-    let begun = client.session.take_begun();
-    assert_eq!((&begun[0].0, begun[0].1.rows), (&at("ann", TOPIC), None));
+    let turns = client.session.take_turns();
+    assert_eq!(turns[0], (at("anon", TOPIC), Turn::Left));
+    assert!(
+        turns[1].0 == at("ann", TOPIC) && matches!(&turns[1].1, Turn::Begun(here) if here.rows.is_none())
+    );
     let rows = |client: &Client| {
         let place = client.session.place();
         assert!(!place.channels.contains_key(&at("anon", TOPIC)));
@@ -193,7 +197,7 @@ fn a_channel_whose_user_changes_has_no_place_before_that_ones_rows_come() {
     // Another token of the same user changes nothing.
     client.becomes("ann");
     assert_eq!(rows(&client), cursor("5-300"));
-    assert!(client.session.take_begun().is_empty());
+    assert!(client.session.take_turns().is_empty());
 }
 
 #[test]

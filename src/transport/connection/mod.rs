@@ -199,7 +199,10 @@ impl Connection {
                 if let Some(tracking) = &mut self.tracking {
                     let arrived = tracking.answered(payload);
                     let metrics = &self.driver.server.metrics;
-                    metrics.places_acknowledged.inc_by(u64::from(arrived));
+                    metrics.places_acknowledged.inc_by(u64::from(arrived.is_some()));
+                    if arrived.is_some_and(|shared| shared) {
+                        self.driver.session.shared();
+                    }
                 }
                 self.driver.session.received(0, now());
                 return Ok(());

@@ -2,6 +2,7 @@
 //! written before has arrived (RFC 6455, section 5.5.3; browsers answer in order).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -11,7 +12,7 @@ use super::write::{patience, written};
 use super::{Connection, Ending};
 use crate::hub::Drained;
 use crate::protocol::errors::Close;
-use crate::session::{Holder, Place, Stay, TopicPlace};
+use crate::session::{Holder, Place, Stay, Turn};
 
 /// Pings that may wait for their pongs.
 const MOST: usize = 8;
@@ -27,28 +28,28 @@ struct Asked {
 
 /// See the module.
 pub(super) struct Tracking {
-    holder: Holder,
+    holder: Arc<Holder>,
     /// Between two pings, while there is something to ask about.
     every: Duration,
     /// Between two pings, otherwise: places move on without the client, and must not fall out of the window.
     idle: Duration,
     next: u64,
     asked: VecDeque<Asked>,
-    /// What has begun, with the ping before.
-    begun: Vec<(u64, Stay, TopicPlace)>,
+    /// What has become of channels, with the ping before.
+    turns: Vec<(u64, Stay, Turn)>,
     wrote: bool,
     last: Instant,
 }
 
 impl Tracking {
-    pub(super) fn new(holder: Holder, every: Duration, window: Duration) -> Self {
+    pub(super) fn new(holder: Arc<Holder>, every: Duration, window: Duration) -> Self {
         Self {
             holder,
             every,
             idle: (window / 8).max(every),
             next: 0,
             asked: VecDeque::new(),
-            begun: Vec::new(),
+            turns: Vec::new(),
             // What its joins are answered with is worth a ping.
             wrote: true,
             last: Instant::now(),
@@ -65,42 +66,37 @@ impl Tracking {
         self.last + if self.wrote { self.every } else { self.idle }
     }
 
-    /// The client has answered; whether anything is known by it.
-    pub(super) fn answered(&mut self, payload: &[u8]) -> bool {
-        let Ok(number) = payload.try_into().map(u64::from_be_bytes) else {
-            // Not an answer to ours.
-            return false;
-        };
+    /// The client has answered; if anything is known by it, whether [another connection](Holder::acknowledge) turns out to have its
+    /// id as well.
+    pub(super) fn answered(&mut self, payload: &[u8]) -> Option<bool> {
+        // Otherwise it is not an answer to ours.
+        let number = payload.try_into().map(u64::from_be_bytes).ok()?;
         let mut arrived = None;
         while let Some(asked) = self.asked.pop_front_if(|asked| asked.number <= number) {
             arrived = Some(asked);
         }
-        let Some(Asked {
+        let Asked {
             number,
             at,
             mut place,
             sent,
-        }) = arrived
-        else {
-            return false;
-        };
-        // The place knows nothing of what began behind it.
-        self.begun.retain(|(before, ..)| *before >= number);
-        let later = self.begun.iter();
-        place.begin(
+        } = arrived?;
+        // The place knows nothing of what came behind it.
+        self.turns.retain(|(before, ..)| *before >= number);
+        let later = self.turns.iter();
+        place.follow(
             later
-                .map(|(_, stay, begun)| (stay.clone(), begun.clone()))
+                .map(|(_, stay, turn)| (stay.clone(), turn.clone()))
                 .collect(),
         );
-        self.holder.acknowledge(place, at.into_std(), sent);
-        true
+        Some(self.holder.acknowledge(place, at.into_std(), sent))
     }
 
-    /// Channels have begun.
-    pub(super) fn begin(&mut self, begun: Vec<(Stay, TopicPlace)>) {
-        let known = |(stay, here): &(Stay, TopicPlace)| (self.next, stay.clone(), here.clone());
-        self.begun.extend(begun.iter().map(known));
-        self.holder.begin(begun);
+    /// Something has become of channels. Whether it should be written down soon.
+    pub(super) fn follow(&mut self, turns: Vec<(Stay, Turn)>) -> bool {
+        let known = |(stay, turn): &(Stay, Turn)| (self.next, stay.clone(), turn.clone());
+        self.turns.extend(turns.iter().map(known));
+        self.holder.follow(turns)
     }
 
     /// See [`Holder::give_up`].
@@ -115,10 +111,12 @@ impl Connection {
         let Some(tracking) = &mut self.tracking else {
             return Ok(());
         };
-        let begun = self.driver.session.take_begun();
-        if !begun.is_empty() {
-            tracking.begin(begun);
-            if self.driver.session.outgrows_place(tracking.begun.len()) {
+        let turns = self.driver.session.take_turns();
+        if !turns.is_empty() {
+            if tracking.follow(turns) {
+                self.driver.write_place();
+            }
+            if self.driver.session.outgrows_place(tracking.turns.len()) {
                 self.driver.session.give_up_place();
                 if let Some(tracking) = self.tracking.take() {
                     tracking.give_up();

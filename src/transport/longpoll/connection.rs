@@ -155,7 +155,7 @@ impl Connection {
             if let Err(ending) = ended {
                 return ending;
             }
-            self.note_what_begins();
+            self.note_turns();
             let wake = self.wake_at(close_at);
             if timer.is_elapsed() || wake < timer.deadline() {
                 timer.as_mut().reset(wake);
@@ -252,16 +252,18 @@ impl Connection {
         Some((place, sent))
     }
 
-    fn note_what_begins(&mut self) {
+    fn note_turns(&mut self) {
         let Some(tracking) = &mut self.tracking else {
             return;
         };
-        let begun = self.driver.session.take_begun();
-        if begun.is_empty() {
+        let turns = self.driver.session.take_turns();
+        if turns.is_empty() {
             return;
         }
-        tracking.begin(begun);
-        if self.driver.session.outgrows_place(tracking.begun()) {
+        if tracking.follow(turns) {
+            self.driver.write_place();
+        }
+        if self.driver.session.outgrows_place(tracking.turns()) {
             self.driver.session.give_up_place();
             if let Some(tracking) = self.tracking.take() {
                 tracking.give_up();
@@ -273,7 +275,10 @@ impl Connection {
         if let Some(tracking) = &mut self.tracking {
             let known = tracking.read(self.exchange.read());
             let metrics = &self.driver.server.metrics;
-            metrics.places_acknowledged.inc_by(u64::from(known));
+            metrics.places_acknowledged.inc_by(u64::from(known.is_some()));
+            if known.is_some_and(|shared| shared) {
+                self.driver.session.shared();
+            }
         }
     }
 

@@ -1,15 +1,16 @@
 //! How far the client of a session has come: its requests say which messages have arrived.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::session::{Holder, Place, Stay, TopicPlace};
+use crate::session::{Holder, Place, Stay, Turn};
 
 /// Of a client with a session id.
 #[derive(Debug)]
 pub(super) struct Tracking {
-    holder: Holder,
+    holder: Arc<Holder>,
     /// Between two places that are noted, while there is something new.
     every: Duration,
     /// Between two, otherwise: places move on without the client, and must not fall out of the window.
@@ -20,12 +21,12 @@ pub(super) struct Tracking {
     noted: Option<(u64, Place, u32)>,
     /// When that was noted, and at how many messages.
     asked: (std::time::Instant, u64),
-    /// What has begun, with the number of messages of the note before.
-    begun: Vec<(u64, Stay, TopicPlace)>,
+    /// What has become of channels, with the number of messages of the note before.
+    turns: Vec<(u64, Stay, Turn)>,
 }
 
 impl Tracking {
-    pub(super) fn new(holder: Holder, every: Duration, window: Duration) -> Self {
+    pub(super) fn new(holder: Arc<Holder>, every: Duration, window: Duration) -> Self {
         Self {
             holder,
             every,
@@ -35,21 +36,21 @@ impl Tracking {
             news: true,
             noted: None,
             asked: (std::time::Instant::now(), 0),
-            begun: Vec::new(),
+            turns: Vec::new(),
         }
     }
 
-    /// Channels have begun.
-    pub(super) fn begin(&mut self, begun: Vec<(Stay, TopicPlace)>) {
+    /// Something has become of channels. Whether it should be written down soon.
+    pub(super) fn follow(&mut self, turns: Vec<(Stay, Turn)>) -> bool {
         let (_, before) = self.asked;
-        let known = |(stay, here): &(Stay, TopicPlace)| (before, stay.clone(), here.clone());
-        self.begun.extend(begun.iter().map(known));
-        self.holder.begin(begun);
+        let known = |(stay, turn): &(Stay, Turn)| (before, stay.clone(), turn.clone());
+        self.turns.extend(turns.iter().map(known));
+        self.holder.follow(turns)
     }
 
-    /// How many have begun since the note that was read last.
-    pub(super) fn begun(&self) -> usize {
-        self.begun.len()
+    /// How often something has since the note that was read last.
+    pub(super) fn turns(&self) -> usize {
+        self.turns.len()
     }
 
     /// See [`Holder::give_up`].
@@ -74,33 +75,32 @@ impl Tracking {
         self.noted = Some((messages, place, sent));
     }
 
-    /// The client has read so many messages; whether anything is known by it.
-    pub(super) fn read(&mut self, messages: u64) -> bool {
-        let Some((noted, mut place, sent)) = self.noted.take_if(|(noted, ..)| *noted <= messages) else {
-            return false;
-        };
-        // The place knows nothing of what began behind it.
-        self.begun.retain(|(before, ..)| *before >= noted);
-        let later = self.begun.iter();
-        let later = later.map(|(_, stay, begun)| (stay.clone(), begun.clone()));
-        place.begin(later.collect());
-        self.holder.acknowledge(place, self.asked.0, sent);
-        true
+    /// The client has read so many messages; if anything is known by it, whether [another connection](Holder::acknowledge) turns out
+    /// to have its id as well.
+    pub(super) fn read(&mut self, messages: u64) -> Option<bool> {
+        let (noted, mut place, sent) = self.noted.take_if(|(noted, ..)| *noted <= messages)?;
+        // The place knows nothing of what came behind it.
+        self.turns.retain(|(before, ..)| *before >= noted);
+        let later = self.turns.iter();
+        let later = later.map(|(_, stay, turn)| (stay.clone(), turn.clone()));
+        place.follow(later.collect());
+        Some(self.holder.acknowledge(place, self.asked.0, sent))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Places;
+    use crate::session::{Places, TopicPlace};
 
     #[test]
     fn a_place_counts_once_everything_before_it_has_been_read() {
         let places = Places::new(Duration::from_secs(60), 10);
         let (holder, _) = places.connect("a", std::time::Instant::now()).unwrap();
-        let mut tracking = Tracking::new(holder, Duration::ZERO, Duration::from_secs(60));
+        let mut tracking = Tracking::new(Arc::new(holder), Duration::ZERO, Duration::from_secs(60));
         let topic = TopicPlace {
             private: false,
+            shape: None,
             rows: None,
             room: None,
         };
@@ -112,8 +112,8 @@ mod tests {
             channels: [(stay, topic)].into(),
         };
         tracking.note(5, place, 0);
-        assert!(!tracking.read(4) && !places.knows("a"));
-        assert!(tracking.read(5) && places.knows("a"));
-        assert!(!tracking.read(6), "that is known");
+        assert!(tracking.read(4).is_none() && !places.knows("a"));
+        assert!(tracking.read(5) == Some(false) && places.knows("a"));
+        assert!(tracking.read(6).is_none(), "that is known");
     }
 }

@@ -65,8 +65,12 @@ struct FakeFeed {
 struct NoKeeper;
 
 impl super::PlaceKeeper for NoKeeper {
-    fn recall(&self, _id: Arc<str>) -> Pending<Option<crate::session::Place>> {
-        Box::pin(std::future::ready(None))
+    fn recall(&self, _id: Arc<str>) -> Pending<Result<Option<crate::session::Written>, super::Unread>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn write(&self, _id: Arc<str>) -> Pending<()> {
+        Box::pin(std::future::ready(()))
     }
 }
 

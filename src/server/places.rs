@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_postgres::Row;
 
 use crate::change::StreamStatus;
-use crate::postgres::Pool;
+use crate::postgres::{Pool, SqlError};
 use crate::session::{Place, Places, Written};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
@@ -142,7 +142,7 @@ impl Keeper {
     }
 
     async fn look_up(&self, asked: &[Request]) -> Result<HashMap<String, Written>, String> {
-        let client = self.pool.get().await.map_err(|e| e.to_string())?;
+        let client = self.pool.get().await.map_err(|e| e.chain())?;
         let ids: Vec<&str> = asked.iter().map(|(id, _)| &**id).collect();
         let rows = client
             .query(
@@ -150,7 +150,7 @@ impl Keeper {
                 &[&ids, &self.kept().as_secs_f64()],
             )
             .await
-            .map_err(|e| e.to_string())?;
+            .map_err(reason("reading places of clients"))?;
         let written = |row: Row| {
             let place = Place::from_json(row.get(1))?;
             let version = row.get(2);
@@ -158,6 +158,11 @@ impl Keeper {
         };
         Ok(rows.into_iter().filter_map(written).collect())
     }
+}
+
+/// For a log.
+fn reason(doing: &'static str) -> impl Fn(tokio_postgres::Error) -> String {
+    move |error| SqlError::during(doing)(error).chain()
 }
 
 impl PlaceKeeper for Keeper {

@@ -412,6 +412,21 @@ async fn nothing_is_written_over_what_is_newer() {
             .await
             .contains("newer")
     );
+    // What came out of a backup has the versions of another cluster.
+    db.execute("update rowcast.places set saved = now() - interval '1 day'")
+        .await;
+    let written = async {
+        while db
+            .text("select place::text from rowcast.places")
+            .await
+            .contains("newer")
+        {
+            client.round_trip().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, written)
+        .await
+        .expect("it is written over");
     server.stop().await;
 }
 

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::{Keeper, Urgent};
+use super::{Keeper, Urgent, reason};
 use crate::session::{Places, Unsaved};
 use crate::shutdown::Shutdown;
+
+const WRITING: &str = "writing places of clients";
 
 /// Longest time for one go.
 const SAVE: Duration = Duration::from_secs(5);
@@ -24,15 +26,16 @@ const ROWS: usize = 1024;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// In order, so that two servers do not wait for each other's rows. A statement that is late, because of locks or a connection that
-/// was stuck, changes nothing that was written since; and who has left this server is where another one says it is.
+/// was stuck, changes nothing that was written since; and who has left this server is where another one says it is. What is too old
+/// to be read counts for nothing, whatever its version: a table that came out of a backup has those of another cluster.
 const UPSERT: &str = "with nobodys as (delete from rowcast.places where id = any($3) and version < $4)
      insert into rowcast.places (id, place, version)
      select id, given.place::json, $4 from unnest($1::text[], $2::text[], $5::bigint[]) given (id, place, over)
        left join rowcast.places written using (id)
-      where written.version is null or written.version <= given.over
+      where written.version is null or written.version <= given.over or written.saved < now() - make_interval(secs => $6)
       order by id
      on conflict (id) do update set place = excluded.place, saved = now(), version = excluded.version
-     where places.version < excluded.version";
+     where places.version < excluded.version or places.saved < now() - make_interval(secs => $6)";
 
 /// Only grows, on whichever server: what was taken after it was asked for is newer than what was written under a lower one.
 const VERSION: &str = "select pg_catalog.pg_current_xact_id()::text::bigint";
@@ -138,8 +141,8 @@ impl Keeper {
     }
 
     async fn version(&self) -> Result<i64, String> {
-        let client = self.pool.get().await.map_err(|e| e.to_string())?;
-        let row = client.query_one(VERSION, &[]).await.map_err(|e| e.to_string())?;
+        let client = self.pool.get().await.map_err(|e| e.chain())?;
+        let row = client.query_one(VERSION, &[]).await.map_err(reason(WRITING))?;
         Ok(row.get(0))
     }
 
@@ -147,8 +150,9 @@ impl Keeper {
         if unsaved.is_empty() {
             return Ok(());
         }
-        let client = self.pool.get().await.map_err(|e| e.to_string())?;
+        let client = self.pool.get().await.map_err(|e| e.chain())?;
         let nobodys: Vec<&str> = unsaved.nobodys.iter().map(|id| &**id).collect();
+        let kept = self.kept().as_secs_f64();
         let mut left = unsaved.places.as_slice();
         let mut over = unsaved.over.as_slice();
         loop {
@@ -157,9 +161,9 @@ impl Keeper {
             let (ids, places): (Vec<&str>, Vec<String>) =
                 some.iter().map(|(id, place)| (&**id, place.to_json())).unzip();
             let written = client
-                .execute(UPSERT, &[&ids, &places, &nobodys, &version, &some_over])
+                .execute(UPSERT, &[&ids, &places, &nobodys, &version, &some_over, &kept])
                 .await
-                .map_err(|e| e.to_string())?;
+                .map_err(reason(WRITING))?;
             self.metrics.places_saved.inc_by(written);
             let here = some_over.iter().filter(|over| **over == i64::MAX).count();
             if written < u64::try_from(here).unwrap_or_default() {
@@ -174,10 +178,10 @@ impl Keeper {
 
     /// Forgets those who are gone.
     async fn tidy(&self) -> Result<(), String> {
-        let client = self.pool.get().await.map_err(|e| e.to_string())?;
+        let client = self.pool.get().await.map_err(|e| e.chain())?;
         let old = "delete from rowcast.places where saved < now() - make_interval(secs => $1)";
         let age = self.kept().as_secs_f64();
-        client.execute(old, &[&age]).await.map_err(|e| e.to_string())?;
+        client.execute(old, &[&age]).await.map_err(reason(WRITING))?;
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! since, when it has other channels or something was said in their rooms, and before it falls out of the window.
 //! What must not outlive what it speaks of is in `whole`.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -233,9 +233,10 @@ impl Places {
         !self.lock().records.values().any(|record| record.saving.changed)
     }
 
-    /// The same of these, as far as there is anything.
+    /// The same of these, as far as there is anything: once of each, however often it is asked for.
     pub fn take_unsaved_of(&self, ids: impl IntoIterator<Item = Arc<str>>) -> Unsaved {
         let now = Instant::now();
+        let ids: BTreeSet<Arc<str>> = ids.into_iter().collect();
         let mut books = self.lock();
         let mut unsaved = Unsaved::default();
         for id in ids {

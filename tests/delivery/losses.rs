@@ -103,17 +103,22 @@ async fn with_its_rows_written() -> (Database, Process, Client) {
     (db, second, client)
 }
 
+/// Another server has no place of this client to go on from.
+async fn begins_with_its_rows_at_the_next(db: &Database, session: &str) {
+    let server = serve(db, &OFTEN).await;
+    let mut client = connect(&server, session).await;
+    client.push("t", "phx_join", rows_first(None)).await;
+    assert_eq!(all_rows(&mut client).await.len(), 40_000);
+    server.kill().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_had_begun_anew_before_a_crash_come_from_the_first() {
     let (db, second, mut client) = with_its_rows_written().await;
     begin_anew(&mut client).await;
     second.kill().await;
     drop(client);
-    let third = serve(&db, &OFTEN).await;
-    let mut client = connect(&third, "one").await;
-    client.push("t", "phx_join", rows_first(None)).await;
-    assert_eq!(all_rows(&mut client).await.len(), 40_000);
-    third.kill().await;
+    begins_with_its_rows_at_the_next(&db, "one").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,11 +133,7 @@ async fn a_channel_that_was_left_before_a_crash_begins_with_its_rows() {
     })
     .await;
     second.kill().await;
-    let third = serve(&db, &OFTEN).await;
-    let mut client = connect(&third, "one").await;
-    client.push("t", "phx_join", rows_first(None)).await;
-    assert_eq!(all_rows(&mut client).await.len(), 40_000);
-    third.kill().await;
+    begins_with_its_rows_at_the_next(&db, "one").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,11 +157,7 @@ async fn rows_that_begin_anew_while_clients_leave_come_from_the_first_at_the_nex
     };
     begin_anew(stays).await;
     first.kill().await;
-    let second = serve(&db, &OFTEN).await;
-    let mut client = connect(&second, session).await;
-    client.push("t", "phx_join", rows_first(None)).await;
-    assert_eq!(all_rows(&mut client).await.len(), 40_000);
-    second.kill().await;
+    begins_with_its_rows_at_the_next(&db, session).await;
 }
 
 /// The client could not say that it left the channel, nor that it asks for other rows under its name.
@@ -184,9 +181,5 @@ async fn a_channel_that_comes_back_with_another_filter_begins_with_its_rows() {
     saved(&db, &mut [&mut client]).await;
     // And so it is at another server.
     server.kill().await;
-    let server = serve(&db, &OFTEN).await;
-    let mut client = connect(&server, "one").await;
-    client.push("t", "phx_join", rows_first(None)).await;
-    assert_eq!(all_rows(&mut client).await.len(), 40_000);
-    server.kill().await;
+    begins_with_its_rows_at_the_next(&db, "one").await;
 }

@@ -462,6 +462,31 @@ async fn roles_and_their_memberships_are_read_now_and_then() {
     each(SILENT, |case| is_found_by_reading(case, "")).await;
 }
 
+/// A catalog that takes longer to read than the pause between readings keeps nobody waiting behind readings that queue up.
+#[tokio::test(flavor = "multi_thread")]
+async fn readings_without_a_pause_hold_up_nobody() {
+    let db = Database::new().await;
+    db.execute(&named(SCHEMA, &db)).await;
+    let server = Server::start_with(&db, |config| {
+        config.database.catalog_interval = Duration::from_millis(1);
+    })
+    .await;
+    let reads = || server.metric("rowcast_catalog_reads_total");
+    eventually("there have been many readings", || async {
+        (reads().await >= 100.0).then_some(())
+    })
+    .await;
+    let before = reads().await;
+    // What this role may read has to be read as well.
+    let role = named("READER", &db);
+    let mut client = Client::connect(&server, Version::V2, &token::token(&role, json!({}))).await;
+    let changes = json!([{"event": "*", "schema": "public", "table": "notes"}]);
+    client.subscribe("notes", changes).await;
+    let meanwhile = reads().await - before;
+    assert!(meanwhile < 100.0, "{meanwhile} readings came before it");
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_label_that_an_enum_did_not_have_has_its_place() {
     const SETUP: &str =

@@ -182,8 +182,6 @@ struct Waiting {
 struct Calls {
     /// Another catalog is there.
     catalog: watch::Receiver<Arc<Snapshot>>,
-    /// A catalog is to be read.
-    refresh: Interval,
     /// The stream is to say where it is.
     ping: Interval,
     /// The window is to let go of what is too old.
@@ -199,7 +197,6 @@ impl Calls {
         };
         Self {
             catalog: parts.keeper.changes(),
-            refresh: tokio::time::interval(parts.settings.catalog_refresh),
             ping: every(PING_INTERVAL),
             retain: every(RETAIN),
         }
@@ -272,6 +269,7 @@ impl Pump {
 
     pub(super) async fn run(mut self, shutdown: &Shutdown) {
         let mut calls = Calls::new(&self.parts);
+        self.read_now_and_then(shutdown);
         while self.turn(&mut calls, shutdown).await {}
     }
 
@@ -291,7 +289,6 @@ impl Pump {
             Some(command) = self.parts.commands.recv() => self.commands(command).await,
             Some(batch) = self.parts.events.recv() => self.attend(batch, shutdown).await,
             Ok(()) = calls.catalog.changed() => self.adopt().await,
-            _ = calls.refresh.tick() => self.refresh_in_background(shutdown),
             // Those who resume wait for their outbox to be read, which is looked at as often.
             _ = calls.ping.tick(), if self.is_waited_for() || !self.resuming.is_empty() => if self.is_waited_for() {
                 self.parts.signals.ping.notify_one();
@@ -334,18 +331,24 @@ impl Pump {
         work.await;
     }
 
-    /// The poll beside the messages: for databases where the event trigger could not be installed, and for what no
-    /// event trigger sees (roles and their memberships).
-    fn refresh_in_background(&self, shutdown: &Shutdown) {
+    /// Reads the catalog beside the messages: for databases where the event trigger could not be installed, and for what no
+    /// event trigger sees (roles and their memberships). The pause is behind each reading: those that take longer than it
+    /// must not queue up, and keep others from theirs.
+    fn read_now_and_then(&self, shutdown: &Shutdown) {
         let keeper = Arc::clone(&self.parts.keeper);
+        let pause = self.parts.settings.catalog_refresh;
+        let reading = async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                if let Err(error) = keeper.refresh().await {
+                    tracing::warn!(%error, "catalog not read; the last one stays in force");
+                }
+            }
+        };
         let stopping = shutdown.clone();
         shutdown.spawn("catalog", async move {
             tokio::select! {
-                result = keeper.refresh() => {
-                    if let Err(error) = result {
-                        tracing::warn!(%error, "catalog not read; the last one stays in force");
-                    }
-                }
+                () = reading => {}
                 () = stopping.cancelled() => {}
             }
         });

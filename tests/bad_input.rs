@@ -128,7 +128,8 @@ async fn a_message_of_six_megabytes_is_too_large() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_a_frame_and_then_nothing() {
-    let scene = Scene::with(|config| config.session.idle_timeout = Duration::from_secs(2)).await;
+    let db = Database::new().await;
+    let server = Server::start_with(&db, |config| config.session.idle_timeout = Duration::from_secs(2)).await;
     let whole = frame(
         FINAL_TEXT,
         json!([null, "1", "phoenix", "heartbeat", {}])
@@ -137,11 +138,11 @@ async fn half_a_frame_and_then_nothing() {
     );
     let mut silent = Vec::new();
     for cut in [1, 2, 5, whole.len() / 2, whole.len() - 1] {
-        let mut client = scene.client(Version::V2).await;
+        let mut client = Client::connect(&server, Version::V2, &service()).await;
         client.bytes(&whole[..cut]).await;
         // Gone without a word.
         drop(client);
-        let mut client = scene.client(Version::V2).await;
+        let mut client = Client::connect(&server, Version::V2, &service()).await;
         client.bytes(&whole[..cut]).await;
         silent.push(client);
     }
@@ -152,7 +153,7 @@ async fn half_a_frame_and_then_nothing() {
             "half a frame is no sign of life"
         );
     }
-    scene.server.stop().await;
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -174,7 +174,7 @@ async fn one_who_is_slow_has_nobody_else_shut_out() {
     )
     .await;
     let server = Server::start_with(&db, |config| {
-        config.policy.timeout = Duration::from_secs(2);
+        config.policy.timeout = Duration::from_secs(4);
         config.policy.pool_size = 1;
     })
     .await;
@@ -278,7 +278,7 @@ async fn a_commit_that_waits_for_its_standby_is_waited_for() {
     db.execute("create policy p on d using (owner = auth.uid())")
         .await;
     let server = Server::start_with(&db, |config| {
-        config.policy.timeout = Duration::from_millis(200);
+        config.policy.timeout = Duration::from_secs(2);
         config.policy.in_memory = false;
     })
     .await;

@@ -130,11 +130,17 @@ async fn poll(server: SocketAddr, cursor: &Value) -> Value {
     serde_json::from_str(&body).expect("JSON")
 }
 
-fn polled(answer: &Value) -> Vec<i64> {
-    let events = answer["events"].as_array().expect("events").iter();
-    events
-        .filter_map(|event| event["payload"]["data"]["record"]["id"].as_i64())
-        .collect()
+/// The numbers of the next rows by polls, each of which may bring some of them, and the cursor behind them.
+async fn polled_until(server: SocketAddr, cursor: &Value, count: usize) -> (Vec<i64>, Value) {
+    let (mut numbers, mut cursor) = (Vec::new(), cursor.clone());
+    while numbers.len() < count {
+        let answer = poll(server, &cursor).await;
+        assert_eq!(answer.get("resync"), None, "{answer}");
+        let events = answer["events"].as_array().expect("events").iter();
+        numbers.extend(events.filter_map(|event| event["payload"]["data"]["record"]["id"].as_i64()));
+        cursor = answer["cursor"].clone();
+    }
+    (numbers, cursor)
 }
 
 /// Those who go away before the failover, each with all rows up to 5.
@@ -156,14 +162,14 @@ async fn leave(server: SocketAddr, db: &Database) -> Away {
     assert_eq!(rows(&mut with_session, 5).await.0, [1, 2, 3, 4, 5]);
     let (_, since) = rows(&mut with_cursor, 5).await;
     assert_eq!(streamed(&mut reader, 5).await, [1, 2, 3, 4, 5]);
-    let answer = poll(server, &first["cursor"]).await;
-    assert_eq!(polled(&answer), [1, 2, 3, 4, 5]);
+    let (numbers, polled) = polled_until(server, &first["cursor"], 5).await;
+    assert_eq!(numbers, [1, 2, 3, 4, 5]);
     acknowledged(&mut with_session, server).await;
     Away {
         session: Some("s1"),
         since,
         reader: Reader::at(&reader.last_id),
-        polled: answer["cursor"].clone(),
+        polled,
     }
 }
 
@@ -185,9 +191,7 @@ async fn come_back(away: Away, server: SocketAddr, missed: &[i64]) {
     }
     stream(server, &mut reader).await;
     assert_eq!(streamed(&mut reader, missed.len()).await, missed);
-    let answer = poll(server, &at).await;
-    assert_eq!(answer.get("resync"), None, "{answer}");
-    assert_eq!(polled(&answer), missed);
+    assert_eq!(polled_until(server, &at, missed.len()).await.0, missed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -336,9 +340,9 @@ async fn see_what_will_be_gone(
     pair.standby().stop(StopMode::Fast).await;
     insert(db, 7, 8).await;
     let (_, since) = rows(&mut sees, 2).await;
-    let ahead = poll(server, &away.polled).await;
-    assert_eq!(polled(&ahead), [6, 7, 8]);
-    (since, ahead["cursor"].clone())
+    let (numbers, ahead) = polled_until(server, &away.polled, 3).await;
+    assert_eq!(numbers, [6, 7, 8]);
+    (since, ahead)
 }
 
 /// The standby, which was stopped, becomes the primary.
@@ -376,9 +380,7 @@ async fn wal_that_is_gone_and_showed_nothing_does_not_matter() {
     insert(&db, 6, 7).await;
     assert_eq!(rows(&mut stays, 7).await.0, [1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(told(&stays), Vec::<String>::new());
-    let answer = poll(server.address, &ahead["cursor"]).await;
-    assert_eq!(answer.get("resync"), None, "{answer}");
-    assert_eq!(polled(&answer), [6, 7]);
+    assert_eq!(polled_until(server.address, &ahead["cursor"], 2).await.0, [6, 7]);
     come_back(away, server.address, &[6, 7]).await;
     server.stop().await;
 }
@@ -399,7 +401,7 @@ async fn a_standby_is_waited_for() {
     })
     .await;
     // One that has not known the primary waits as well.
-    let fresh = Server::start_with(&pair.database().await, settings).await;
+    let fresh = Server::launch(&pair.database().await, settings).await;
     eventually("the other says so, too", || async {
         let (status, body) = server::get(fresh.address, "/readyz").await;
         (status == 503 && body.contains("is read-only; connect to the primary")).then_some(())

@@ -228,7 +228,7 @@ async fn a_slot_keeps_its_plugin_over_a_restart() {
     db.execute("insert into notes values (1, 1)").await;
     assert_eq!(ids(&mut client, &server, &db).await, [1]);
     server.stop().await;
-    let server = Server::start_with(&db, |config| config.replication.plugin = Plugin::Wal2json).await;
+    let server = Server::launch(&db, |config| config.replication.plugin = Plugin::Wal2json).await;
     eventually("the server says why", || async {
         let (_, text) = server.get("/readyz").await;
         text.contains("which replication.plugin does not allow")

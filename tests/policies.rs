@@ -460,7 +460,7 @@ async fn a_slow_policy_is_cut_off_for_those_it_is_slow_for() {
     )
     .await;
     let server = Server::start_with(&db, |config| {
-        config.policy.timeout = std::time::Duration::from_millis(800);
+        config.policy.timeout = std::time::Duration::from_secs(4);
     })
     .await;
     let mut quick = Client::connect(&server, Version::V2, &token::user(ALICE)).await;
@@ -471,7 +471,7 @@ async fn a_slow_policy_is_cut_off_for_those_it_is_slow_for() {
             .subscribe("d", json!([{"event": "*", "schema": "public", "table": "docs"}]))
             .await;
     }
-    for id in 1..=3 {
+    for id in 1..=2 {
         db.execute(&format!("insert into docs (id) values ({id})")).await;
         assert_eq!(quick.data().await["record"]["id"], id);
         assert_eq!(

@@ -174,7 +174,7 @@ async fn a_stream_that_is_not_up_yet_is_waited_for() {
     let mut first = Client::connect(&holder, Version::V2, &service()).await;
     first.subscribe("room", rows()).await;
     // Its slot is taken, so it cannot follow the database.
-    let server = Server::start_with(&db, |config| {
+    let server = Server::launch(&db, |config| {
         config.session.join_wait = Duration::from_millis(300);
     })
     .await;

@@ -109,6 +109,8 @@ async fn clients_whose_connections_drop_at_random_get_everything() {
         walkers.iter().all(Walker::is_known).then_some(())
     })
     .await;
+    // On a busy machine some have lost patience with their first connections before the server has known them.
+    let unknown: Vec<u64> = walkers.iter().map(|walker| walker.log().connections).collect();
     let mut speaker = Client::connect(&server, Version::V2, &service()).await;
     let config = json!({"broadcast": {"ack": true}});
     assert_eq!(speaker.join("n", config).await["status"], "ok");
@@ -141,8 +143,8 @@ async fn clients_whose_connections_drop_at_random_get_everything() {
     for (client, walker) in walkers.iter().enumerate() {
         let log = walker.log();
         let resyncs = log.told.iter().filter_map(|told| match &told.what {
-            // The first connection of all is told so.
-            What::Outcome(text) if text.starts_with("resync") && told.connection > 1 => {
+            // A connection before the server knew them is told so.
+            What::Outcome(text) if text.starts_with("resync") && told.connection > unknown[client] => {
                 Some((told.connection, text.clone()))
             }
             _ => None,

@@ -13,7 +13,7 @@ async fn a_second_server_on_a_slot_waits_and_takes_over() {
     db.execute(ROWS).await;
     let first = Server::start(&db).await;
     ready(first.address).await;
-    let second = Server::start(&db).await;
+    let second = Server::launch(&db, |_| {}).await;
     let pid = db
         .text(&format!(
             "select active_pid::text from pg_replication_slots where slot_name = 'rowcast_{}'",
@@ -124,7 +124,7 @@ async fn drop_slot(db: &Database) {
 async fn a_database_without_logical_wal_is_waited_for() {
     let cluster = OwnCluster::start(&[("wal_level", "replica")]).await;
     let settings = cluster.settings("postgres");
-    let mut server = Process::serve(&settings, "rowcast", &[]).await;
+    let mut server = Process::launch(&settings, "rowcast", &[]).await;
     let words = [
         "wal_level is replica",
         "ALTER SYSTEM SET wal_level = logical",
@@ -163,7 +163,7 @@ async fn a_plugin_that_is_not_allowed_is_named_and_used_once_it_is() {
         (list == "pgoutput").then_some(())
     })
     .await;
-    let server = Server::start_with(&db, |config| config.replication.plugin = Plugin::Wal2json).await;
+    let server = Server::launch(&db, |config| config.replication.plugin = Plugin::Wal2json).await;
     let words = ["wal2json", "output_plugin_libraries", "pg_reload_conf"];
     let reason = not_ready(server.address, &words).await;
     let command = reason.split("run: ").nth(1).expect("what to run");

@@ -18,7 +18,7 @@ async fn a_database_that_is_not_there_yet_is_waited_for() {
     db.execute(ROWS).await;
     db.execute("grant select on n to service_role").await;
     cluster.stop(StopMode::Fast).await;
-    let server = Server::start(&db).await;
+    let server = Server::launch(&db, |_| {}).await;
     not_ready(server.address, &["nothing answers at that address"]).await;
     let (status, reason) = server.get("/healthcheck").await;
     assert!(
@@ -45,7 +45,7 @@ async fn a_server_that_waits_can_be_stopped() {
     let cluster = OwnCluster::start(&[]).await;
     let db = cluster.database().await;
     cluster.stop(StopMode::Immediate).await;
-    let server = Server::start(&db).await;
+    let server = Server::launch(&db, |_| {}).await;
     not_ready(server.address, &["nothing answers"]).await;
     server.stop().await;
 }
@@ -61,7 +61,7 @@ async fn a_wrong_database_or_password_is_waited_out_and_logged_once() {
     assert!(own::execute(&admin, "create role app superuser login password 'other'").await);
 
     let more = [("ROWCAST_DATABASE_PASSWORD", "wrong")];
-    let mut server = Process::serve(&settings, "rowcast", &more).await;
+    let mut server = Process::launch(&settings, "rowcast", &more).await;
     not_ready(server.address, &["the login was refused", "check user, password"]).await;
     refused(&cluster, "password authentication failed").await;
     assert!(own::execute(&admin, "alter role app password 'wrong'").await);
@@ -95,7 +95,7 @@ async fn refused(cluster: &OwnCluster, words: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_that_cannot_be_used_end_the_server() {
     let db = Database::new().await;
-    let server = Server::start_with(&db, |config| {
+    let server = Server::launch(&db, |config| {
         config.database.sslmode = SslMode::VerifyFull;
         config.database.sslrootcert = Some("no/such/file.pem".into());
     })

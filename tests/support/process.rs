@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use super::server::{follows, has_slot};
 use super::{LIMIT, eventually, token};
 
 /// A running `rowcast serve`. Killed when dropped.
@@ -20,8 +21,23 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it on a free port, with further settings as environment variables.
+    /// Starts it on a free port, with further settings as environment variables. As [`Server::start`](super::Server::start),
+    /// this waits for one that has to make its slot.
     pub async fn serve(database: &ConnectSettings, slot: &str, more: &[(&str, &str)]) -> Self {
+        let found = has_slot(database, slot).await;
+        let server = Self::launch(database, slot, more).await;
+        if !found {
+            let tls = more
+                .iter()
+                .any(|(name, _)| *name == "ROWCAST_LISTEN_TLS_CERTIFICATE");
+            let scheme = if tls { "https" } else { "http" };
+            follows(&format!("{scheme}://{}", server.address), || false).await;
+        }
+        server
+    }
+
+    /// One that may not be able to follow its database yet, or never.
+    pub async fn launch(database: &ConnectSettings, slot: &str, more: &[(&str, &str)]) -> Self {
         let mut child = program(database)
             .arg("serve")
             .args(["--host", "127.0.0.1", "--port", "0"])

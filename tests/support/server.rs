@@ -1,6 +1,6 @@
 //! A whole server on a free port, in this process.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use rowcast::config::Config;
@@ -15,19 +15,23 @@ use super::{Database, LIMIT, eventually, token};
 pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
+    tls: bool,
     shutdown: Shutdown,
     running: JoinHandle<Result<(), rowcast::server::ServeError>>,
 }
 
 impl Server {
-    /// Starts a server that follows `database`, with the tests' secret and no delays before error answers.
+    /// Starts a server that follows `database`, with the tests' secret and no delays before error answers. If it has to
+    /// make its slot, this waits until it follows: what is committed before comes to nobody, and making a slot takes as
+    /// long as the longest transaction in all of Postgres. One that finds its slot is there at once, as for clients that
+    /// come back after a restart.
     pub async fn start(database: &Database) -> Self {
         Self::start_with(database, |_| {}).await
     }
 
     /// The same with other settings.
     pub async fn start_with(database: &Database, adjust: impl FnOnce(&mut Config)) -> Self {
-        Self::start_at("127.0.0.1:0".parse().expect("an address"), database, adjust).await
+        Self::start_at(ANYWHERE, database, adjust).await
     }
 
     /// The same at the address of a server that has ended.
@@ -36,17 +40,38 @@ impl Server {
         database: &Database,
         adjust: impl FnOnce(&mut Config),
     ) -> Self {
-        let mut config = config(&database.settings, &database.name);
-        adjust(&mut config);
+        let config = adjusted(database, adjust);
+        let found = has_slot(&database.settings, &config.replication.slot).await;
+        let server = Self::launch_at(address, config).await;
+        if !found {
+            server.follows().await;
+        }
+        server
+    }
+
+    /// One that may not be able to follow its database yet, or never.
+    pub async fn launch(database: &Database, adjust: impl FnOnce(&mut Config)) -> Self {
+        Self::launch_at(ANYWHERE, adjusted(database, adjust)).await
+    }
+
+    async fn launch_at(address: SocketAddr, config: Config) -> Self {
         let listener = TcpListener::bind(address).await.expect("a free port");
         let address = listener.local_addr().expect("a bound port");
+        let tls = config.listen.tls_certificate.is_some();
         let shutdown = Shutdown::new();
         let running = tokio::spawn(rowcast::server::run(listener, config, shutdown.clone()));
         Self {
             address,
+            tls,
             shutdown,
             running,
         }
+    }
+
+    async fn follows(&self) {
+        let scheme = if self.tls { "https" } else { "http" };
+        let ended = || self.running.is_finished();
+        follows(&format!("{scheme}://{}", self.address), ended).await;
     }
 
     /// `http://…`
@@ -123,6 +148,31 @@ impl Server {
     }
 }
 
+const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Whether a server would find this slot.
+pub async fn has_slot(database: &ConnectSettings, slot: &str) -> bool {
+    let session = rowcast::postgres::Session::new("rowcast_test");
+    let connection = rowcast::postgres::connect(database, &session)
+        .await
+        .expect("the test database answers");
+    let known = "select from pg_replication_slots where slot_name = $1";
+    let found = connection.query_opt(known, &[&slot]).await;
+    found.expect("the slots").is_some()
+}
+
+/// Waits until the server at this URL follows its database. Fails once it has `ended`.
+pub async fn follows(url: &str, ended: impl Fn() -> bool) {
+    let http = reqwest::Client::builder().danger_accept_invalid_certs(true);
+    let http = http.build().expect("a client");
+    eventually("the server follows its database", || async {
+        assert!(!ended(), "the server ended at its start");
+        let answer = http.get(format!("{url}/readyz")).send().await.ok()?;
+        answer.status().is_success().then_some(())
+    })
+    .await;
+}
+
 /// See [`Server::passed`].
 pub async fn passed(address: SocketAddr, database: &Database) {
     let target = database
@@ -151,6 +201,12 @@ pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     (status, response.text().await.expect("a body"))
 }
 
+fn adjusted(database: &Database, adjust: impl FnOnce(&mut Config)) -> Config {
+    let mut config = config(&database.settings, &database.name);
+    adjust(&mut config);
+    config
+}
+
 /// Settings for a database, as the tests want them.
 pub fn config(database: &ConnectSettings, slot: &str) -> Config {
     // All tests can be run with either output plugin.
@@ -169,6 +225,9 @@ pub fn config(database: &ConnectSettings, slot: &str) -> Config {
     config.replication.slot = format!("rowcast_{slot}");
     // Clients that wait for a row say nothing.
     config.session.idle_timeout = LIMIT * 10;
+    // A machine that stands still for two seconds is no slow policy.
+    config.policy.timeout = Duration::from_secs(20);
+    config.snapshot.timeout = LIMIT * 10;
     config.session.connect_error_backoff = Duration::ZERO;
     config.session.channel_error_backoff = Duration::ZERO;
     config

@@ -137,7 +137,7 @@ pub(super) async fn a_slot_that_postgres_gave_up_is_told_of(major: u32) {
         18.. => "idle_replication_slot_timeout",
         _ => "max_slot_wal_keep_size",
     };
-    let second = Server::start_with(&db, |config| config.replication.recreate_lost_slot = false).await;
+    let second = Server::launch(&db, |config| config.replication.recreate_lost_slot = false).await;
     eventually("the server says why rows do not flow", || async {
         let (status, text) = second.get("/readyz").await;
         (status == 503 && text.contains("is lost") && text.contains(why)).then_some(())

@@ -69,6 +69,55 @@ async fn who_was_away_for_a_moment_does_not_wait_for_those_who_want_everything()
 }
 
 #[tokio::test]
+async fn who_wants_everything_waits_for_the_pass_under_way_and_for_no_other() {
+    let (mut pump, _first, _db) = started().await;
+    large(&mut pump, 110, 600).await;
+    let mut loops = Vec::new();
+    let mut ids = 10..;
+    for id in ids.by_ref().take(5) {
+        loops.push((id, come_back(&mut pump, id, behind(100), 100_000).await));
+    }
+    pump.gather(Distance::Middle);
+    assert!(pump.catch_up_with_next(Distance::Middle).await, "they have begun");
+    let honest = come_back(&mut pump, 2, behind(100), 100_000).await;
+    let (mut all, mut passes) = (Vec::new(), 0);
+    while !is_live(&all) {
+        pump.catch_up().await;
+        all.extend(heard(&honest));
+        let mut arrived = false;
+        for (id, lane) in &mut loops {
+            if is_live(&heard(lane)) {
+                arrived = true;
+                pump.command(Command::Remove(SubscriberId(*id))).await;
+                *id = ids.next().unwrap();
+                *lane = come_back(&mut pump, *id, behind(100), 100_000).await;
+            }
+        }
+        passes += usize::from(arrived);
+        assert!(passes <= 2, "however often the others ask");
+    }
+    assert_eq!((all.len(), passes), (602, 2));
+}
+
+#[tokio::test]
+async fn a_cursor_that_nobody_replaces_leaves_the_window_and_begins_no_pass() {
+    let (mut pump, _first, _db) = started().await;
+    large(&mut pump, 110, 600).await;
+    for (id, begins) in [(2, true), (3, false)] {
+        let lane = come_back(&mut pump, id, behind(100), 100_000).await;
+        assert_eq!(pump.resuming.is_empty(), !begins);
+        catch_up(&mut pump).await;
+        let told = heard(&lane);
+        let expected = match begins {
+            true => "resumed: nothing was missed",
+            false => "resync: what was missed is older than the replay window",
+        };
+        assert_eq!(told[told.len() - 2..], [expected, "live"]);
+        pump.history.interrupt(Lsn(110));
+    }
+}
+
+#[tokio::test]
 async fn who_is_ahead_of_a_pass_is_taken_along() {
     let (mut pump, _first, _db) = started().await;
     for id in 1..=400_u64 {

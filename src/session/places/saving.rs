@@ -38,11 +38,19 @@ impl Unsaved {
     }
 }
 
+/// Of what is taken at once, this part is for those of whom something is written, however many others come.
+const MOVED: usize = 4;
+
+/// Clients with the numbers of their waiting.
+type Line = VecDeque<(Arc<str>, u64)>;
+
 /// Those whose place is to be written down, in the order in which that came to be so.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// With the number of their waiting.
-    waiting: VecDeque<(Arc<str>, u64)>,
+    /// Those of whom something is written: after a crash, they get again what came since.
+    waiting: Line,
+    /// Those of whom nothing is: after a crash, they would not be known. So they come first.
+    unknown: Line,
     next: u64,
     /// Somebody takes them out.
     wanted: bool,
@@ -90,6 +98,11 @@ impl Saving {
         })
     }
 
+    /// Something is, here or by another server.
+    fn is_written(&self) -> bool {
+        self.saved.is_some() || self.version > 0
+    }
+
     /// This is what another server wrote; `None` if nobody knows what that is.
     pub(super) fn recalled(&mut self, written: Option<&Written>) {
         match written {
@@ -127,12 +140,34 @@ impl Books {
         }
         queue.next += 1;
         saving.waits = Some(queue.next);
-        queue.waiting.push_back((Arc::clone(id), queue.next));
+        let line = match saving.is_written() {
+            true => &mut queue.waiting,
+            false => &mut queue.unknown,
+        };
+        line.push_back((Arc::clone(id), queue.next));
         // Clients may come and be forgotten for a long time while none is taken out.
-        if queue.waiting.len() > 2 * self.records.len() {
+        if line.len() > 2 * self.records.len() {
             let records = &self.records;
             let waits = |id: &Arc<str>| records.get(id).and_then(|record| record.saving.waits);
-            queue.waiting.retain(|(id, number)| waits(id) == Some(*number));
+            line.retain(|(id, number)| waits(id) == Some(*number));
+        }
+    }
+
+    /// Takes from one line until there is so much to write.
+    fn save_line(
+        &mut self,
+        line: impl Fn(&mut Queue) -> &mut Line,
+        most: usize,
+        now: Instant,
+        unsaved: &mut Unsaved,
+    ) {
+        while unsaved.len() < most
+            && let Some((id, number)) = line(&mut self.unsaved).pop_front()
+        {
+            let record = self.records.get(&id);
+            if record.is_some_and(|record| record.saving.waits == Some(number)) {
+                self.save(id, now, unsaved);
+            }
         }
     }
 
@@ -191,7 +226,8 @@ impl Places {
         self.lock().unsaved.wanted = true;
     }
 
-    /// What is to be written down, of so many clients at most: of those who have waited longest. It counts as written, unless
+    /// What is to be written down, of so many clients at most: of those of whom nothing is written before others, and otherwise of
+    /// those who have waited longest. It counts as written, unless
     /// [`Places::not_saved`].
     pub fn take_unsaved(&self, most: usize) -> Unsaved {
         let now = Instant::now();
@@ -203,14 +239,10 @@ impl Places {
             books.unsaved.orphans.remove(&id);
             unsaved.nobodys.push(id);
         }
-        while unsaved.len() < most
-            && let Some((id, number)) = books.unsaved.waiting.pop_front()
-        {
-            let record = books.records.get(&id);
-            if record.is_some_and(|record| record.saving.waits == Some(number)) {
-                books.save(id, now, &mut unsaved);
-            }
-        }
+        let moved = books.unsaved.waiting.len().min(most / MOVED);
+        books.save_line(|queue| &mut queue.unknown, most - moved, now, &mut unsaved);
+        books.save_line(|queue| &mut queue.waiting, most, now, &mut unsaved);
+        books.save_line(|queue| &mut queue.unknown, most, now, &mut unsaved);
         unsaved
     }
 
@@ -219,6 +251,7 @@ impl Places {
         let now = Instant::now();
         let mut books = self.lock();
         books.unsaved.waiting.clear();
+        books.unsaved.unknown.clear();
         let changed = books.records.iter().filter(|(_, record)| record.saving.changed);
         let ids: Vec<_> = changed.map(|(id, _)| Arc::clone(id)).collect();
         let mut unsaved = Unsaved::default();
@@ -247,8 +280,8 @@ impl Places {
 
     /// Whether [`Places::take_unsaved`] would take anything.
     pub fn has_unsaved(&self) -> bool {
-        let books = self.lock();
-        !books.unsaved.waiting.is_empty() || !books.unsaved.orphans.is_empty()
+        let queue = &self.lock().unsaved;
+        !(queue.waiting.is_empty() && queue.unknown.is_empty() && queue.orphans.is_empty())
     }
 
     /// It has been written down, and is all that is; as this version.
@@ -346,6 +379,46 @@ mod tests {
         assert!(places.take_unsaved(3).is_empty());
     }
 
+    fn move_on(holders: &[Holder], sent: u32) {
+        for holder in holders {
+            holder.acknowledge(place("5-10", 0), Instant::now(), sent);
+        }
+    }
+
+    #[test]
+    fn those_of_whom_nothing_is_written_come_before_those_who_moved() {
+        let places = places();
+        let moved = ["a", "b"].map(|id| connect(&places, id));
+        move_on(&moved, 1);
+        let failed = places.take_unsaved(1);
+        assert_eq!(ids(&failed), ["a"]);
+        places.saved(&places.take_unsaved(1), 1);
+        places.take_over([("c".into(), Some(written(place("5-10", 1), 1)))], Instant::now());
+        let known = [connect(&places, "c")];
+        move_on(&known, 1);
+        move_on(&moved[1..], 2);
+        let new = ["d", "e"].map(|id| connect(&places, id));
+        move_on(&new, 1);
+        places.not_saved(&failed);
+        assert_eq!(ids(&places.take_unsaved(3)), ["d", "e", "a"]);
+        assert_eq!(ids(&places.take_unsaved(3)), ["c", "b"]);
+        assert!(!places.has_unsaved());
+    }
+
+    #[test]
+    fn those_who_moved_are_written_however_many_come() {
+        let places = places();
+        let moved = ["a", "b"].map(|id| connect(&places, id));
+        move_on(&moved, 1);
+        places.take_unsaved(9);
+        move_on(&moved, 2);
+        let new: Vec<_> = (0..7).map(|n| connect(&places, &format!("n{n}"))).collect();
+        move_on(&new, 1);
+        assert_eq!(ids(&places.take_unsaved(4)), ["n0", "n1", "n2", "a"]);
+        assert_eq!(ids(&places.take_unsaved(4)), ["n3", "n4", "n5", "b"]);
+        assert_eq!(ids(&places.take_unsaved(4)), ["n6"]);
+    }
+
     #[test]
     fn what_moves_on_by_itself_is_written_only_at_the_end() {
         let places = places();
@@ -417,7 +490,7 @@ mod tests {
             holder.acknowledge(place("5-10", 1), Instant::now(), 1);
         }
         let books = places.lock();
-        assert!(books.unsaved.waiting.len() <= 2 * books.records.len());
+        assert!(books.unsaved.unknown.len() <= 2 * books.records.len());
     }
 
     #[test]

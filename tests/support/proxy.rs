@@ -25,6 +25,8 @@ pub enum End {
     Cut(Duration),
     /// The client sees an orderly end after so many bytes from the server: in the middle of a frame.
     Truncated(usize),
+    /// Nothing more comes from the server after so many bytes, and nobody is told, until [`Proxy::cut_all`].
+    Held(usize),
     /// Nothing passes any more after this time, and nobody is told.
     Hole(Duration),
 }
@@ -149,14 +151,20 @@ async fn forward(client: TcpStream, server: TcpStream, fate: Fate) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let most = match fate.end {
-        End::Truncated(bytes) => bytes,
+        End::Truncated(bytes) | End::Held(bytes) => bytes,
         _ => usize::MAX,
     };
     let up = pass(from_client, to_server, (fate.delay, None), usize::MAX);
-    let down = pass(from_server, to_client, (fate.delay, fate.rate), most);
+    let down = async {
+        let (ends, left) = pass(from_server, to_client, (fate.delay, fate.rate), most).await;
+        if matches!(fate.end, End::Held(_)) && left == 0 {
+            std::future::pending::<()>().await;
+        }
+        (ends, left)
+    };
     let over = async {
         match fate.end {
-            End::Whole | End::Truncated(_) => std::future::pending::<()>().await,
+            End::Whole | End::Truncated(_) | End::Held(_) => std::future::pending::<()>().await,
             End::Reset(after) | End::Cut(after) | End::Hole(after) => sleep(after).await,
         }
     };
@@ -176,13 +184,13 @@ async fn forward(client: TcpStream, server: TcpStream, fate: Fate) {
     }
 }
 
-/// Passes bytes on until an end, or until so many have been passed.
+/// Passes bytes on until an end, or until so many have been passed. Both ends, and how many were left to pass.
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     (delay, rate): (Duration, Option<usize>),
     mut most: usize,
-) -> (OwnedReadHalf, OwnedWriteHalf) {
+) -> ((OwnedReadHalf, OwnedWriteHalf), usize) {
     let mut buffer = vec![0; rate.unwrap_or(16 << 10)];
     while most > 0 {
         let Ok(count @ 1..) = from.read(&mut buffer).await else {
@@ -198,5 +206,5 @@ async fn pass(
             break;
         }
     }
-    (from, to)
+    ((from, to), most)
 }

@@ -206,6 +206,9 @@ struct Reading {
     findings: Vec<FileFinding>,
 }
 
+/// What is dropped between a reading and what roles may see of it makes both be read again, but not without end.
+const ATTEMPTS: usize = 3;
+
 /// Least time between two readings that refused subscriptions ask for, so that a loop of them costs little.
 const RECHECK: Duration = Duration::from_millis(100);
 
@@ -372,26 +375,29 @@ impl Keeper {
 
     async fn read(&self, reading: &mut Reading, files: Files) -> Result<(), CatalogError> {
         let mut client = self.client().await?;
-        let loaded = reading.loader.load(&mut client, &self.publication).await;
+        let mut attempt = 1;
+        let (loaded, streamed, missing, roles) = loop {
+            let loaded = reading.loader.load(&mut client, &self.publication).await;
+            let mut loaded = loaded.map_err(|e| CatalogError::Query(e.to_string()))?;
+            let missing = Arc::clone(&self.missing.borrow());
+            let streamed = streamed(&loaded.catalog);
+            loaded.catalog.tables.retain(|name, _| !missing.contains(name));
+            let roles = self.roles(&client, &loaded.catalog).await?;
+            if attempt == ATTEMPTS || !roles.values().any(|access| access.outdated) {
+                break (loaded, streamed, missing, roles);
+            }
+            attempt += 1;
+        };
         let Loaded {
-            mut catalog,
+            catalog,
             files: findings,
             rights,
-        } = loaded.map_err(|e| CatalogError::Query(e.to_string()))?;
+        } = loaded;
         if files == Files::New {
             accept(&findings)?;
         }
         reading.tell(findings);
-        let missing = Arc::clone(&self.missing.borrow());
-        let streamed = streamed(&catalog);
-        catalog.tables.retain(|name, _| !missing.contains(name));
         let old = self.snapshot();
-        let mut roles = HashMap::with_capacity(old.roles.len());
-        for role in old.roles.keys() {
-            if let Some(access) = self.role_access(&client, role, &catalog).await? {
-                roles.insert(Arc::clone(role), Arc::new(access));
-            }
-        }
         let rights = Arc::from(rights);
         if *old.catalog != catalog
             || old.roles != roles
@@ -406,6 +412,22 @@ impl Keeper {
             self.current.send_replace(Arc::new(Snapshot { rights, ..same }));
         }
         Ok(())
+    }
+
+    /// What every known role may see in a catalog.
+    async fn roles(
+        &self,
+        client: &Object,
+        catalog: &Catalog,
+    ) -> Result<HashMap<Arc<str>, Arc<RoleAccess>>, CatalogError> {
+        let known = self.snapshot();
+        let mut roles = HashMap::with_capacity(known.roles.len());
+        for role in known.roles.keys() {
+            if let Some(access) = self.role_access(client, role, catalog).await? {
+                roles.insert(Arc::clone(role), Arc::new(access));
+            }
+        }
+        Ok(roles)
     }
 
     async fn role_access(

@@ -210,6 +210,29 @@ async fn a_filter_means_its_column_whatever_became_of_the_table_meanwhile() {
     assert!(!wanted(&pump, &[("c", "1"), ("id", "9"), ("b", "2")]));
 }
 
+/// Between the reading of the catalog and that of what roles may see, too: nobody would see anything of the old one.
+#[tokio::test]
+async fn a_table_made_anew_while_the_catalog_is_read_is_seen() {
+    let (pump, db) = pump().await;
+    let keeper = &pump.parts.keeper;
+    let (_add, _answered) = checked(&pump).await;
+    for round in 0..80 {
+        let anew = async {
+            tokio::time::sleep(Duration::from_micros(250) * round).await;
+            db.batch_execute(
+                "drop table t; create table t (a int, b int, id int primary key);
+                 alter publication p add table t; grant select on t to pump_reader",
+            )
+            .await
+        };
+        let (read, anew) = tokio::join!(keeper.refresh(), anew);
+        anew.expect("a table");
+        read.expect("a catalog");
+        let access = Arc::clone(&keeper.snapshot().roles["pump_reader"]);
+        assert!(!access.outdated, "round {round}");
+    }
+}
+
 #[tokio::test]
 async fn claims_of_a_new_role_are_taken_up_while_the_catalog_changes() {
     let (mut pump, db) = pump().await;

@@ -8,7 +8,7 @@ use super::{Access, Catalog, ChannelAccess, Channels, Policy, RoleAccess, RowAcc
 use crate::postgres::SqlError;
 
 /// One row per table and privilege that is asked for; a role without tables gives one row of NULLs, no role gives none. `has_…_privilege` answers NULL
-/// for what has been dropped meanwhile, which counts as no.
+/// for what has been dropped meanwhile, which counts as no, and is told.
 ///
 /// Row security is lifted as `check_enable_rls` lifts it: for a superuser and a BYPASSRLS role itself, and for whoever
 /// has the owner's privileges unless it is forced. A policy is for a role as `check_role_for_policy` says: for PUBLIC,
@@ -18,7 +18,7 @@ WITH role AS (
     SELECT oid, rolsuper OR rolbypassrls AS above_rls FROM pg_catalog.pg_roles WHERE rolname = $1::text
 ), granted AS (
     SELECT u.asked, u.relid, pg_catalog.array_agg(
-               coalesce(pg_catalog.has_column_privilege(r.oid, u.relid, u.attnum, u.privilege), false) ORDER BY u.place
+               pg_catalog.has_column_privilege(r.oid, u.relid, u.attnum, u.privilege) ORDER BY u.place
            ) AS columns
       FROM ROWS FROM (unnest($2::int4[]), unnest($3::oid[]), unnest($4::int2[]), unnest($5::text[]))
            WITH ORDINALITY AS u(asked, relid, attnum, privilege, place)
@@ -83,6 +83,8 @@ pub async fn role_access(
             found.insert(*key, Rights::read(row).map_err(&doing)?);
         }
     }
+    let gone = |key| found.get(key).is_none_or(Rights::lack_a_column);
+    let outdated = asked.keys.iter().any(gone);
     let access = |table: &Table, privilege| match found.get(&(table.oid, privilege)) {
         Some(rights) => rights.on(table),
         None => nothing(table),
@@ -110,6 +112,7 @@ pub async fn role_access(
         functions,
         above_rls,
         channels,
+        outdated,
     }))
 }
 
@@ -172,6 +175,9 @@ impl<'a> Asked<'a> {
         let policies = table.policies.iter().chain(&table.file_policies);
         self.policy_roles
             .extend(policies.flat_map(|policy| &policy.roles));
+        if table.columns.is_empty() {
+            return;
+        }
         let key = (table.oid, privilege);
         // There are never as many.
         let Ok(number) = i32::try_from(self.keys.len()) else {
@@ -195,7 +201,8 @@ struct Rights {
     above_rls: bool,
     schema_usage: bool,
     owns: bool,
-    columns: Vec<bool>,
+    /// None for what is gone.
+    columns: Vec<Option<bool>>,
     acts_as: Vec<u32>,
 }
 
@@ -210,9 +217,14 @@ impl Rights {
         })
     }
 
+    fn lack_a_column(&self) -> bool {
+        self.columns.contains(&None)
+    }
+
     fn on(&self, table: &Table) -> Access {
+        let granted = |i| self.columns.get(i).copied().flatten().unwrap_or(false);
         let columns = (0..table.columns.len())
-            .map(|i| self.schema_usage && self.columns.get(i).copied().unwrap_or(false))
+            .map(|i| self.schema_usage && granted(i))
             .collect();
         let lifted = !table.rls || self.above_rls || (self.owns && !table.force_rls);
         let rows = if lifted {

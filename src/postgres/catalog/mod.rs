@@ -322,6 +322,9 @@ pub struct RoleAccess {
     pub above_rls: bool,
     /// What it may do with the table of [`Catalog::channels`].
     pub channels: Option<ChannelAccess>,
+    /// Something of the catalog has been dropped since it was read. Nobody sees anything of it here, although there may be
+    /// another one of its name by now.
+    pub outdated: bool,
 }
 
 /// What one role may do with the table that private channels are authorised by.

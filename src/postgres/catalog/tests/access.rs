@@ -161,3 +161,26 @@ async fn row_security_by_role_owner_and_force() {
         RowAccess::Unrestricted
     );
 }
+
+/// A table may be made anew, and a column too, while somebody reads the catalog.
+#[tokio::test]
+async fn what_was_dropped_since_the_catalog_was_read_is_told() {
+    let (_, mut db) = Cluster::shared().database().await;
+    let tables = "CREATE TABLE t (a int PRIMARY KEY, b int); CREATE TABLE bare ()";
+    let catalog = read(&mut db, tables).await;
+    assert!(!outdated(&db, &catalog).await);
+    for change in [
+        "ALTER TABLE t DROP COLUMN b, ADD COLUMN b int",
+        "DROP TABLE t; CREATE TABLE t (a int PRIMARY KEY)",
+    ] {
+        let before = read(&mut db, "").await;
+        assert!(!outdated(&db, &before).await);
+        db.batch_execute(change).await.expect("a change");
+        assert!(outdated(&db, &before).await, "{change}");
+    }
+}
+
+async fn outdated(db: &Connection, catalog: &Catalog) -> bool {
+    let access = role_access(db, "pg_monitor", catalog).await;
+    access.expect("an answer").expect("a role").outdated
+}

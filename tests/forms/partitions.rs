@@ -211,8 +211,17 @@ async fn partitions_come_and_go() {
         shorts(&mut root, &db, &server).await,
         inserts("parts", &[(3, "n")])
     );
-    db.execute("delete from east; alter table parts attach partition east for values in ('e', 'w')")
-        .await;
+    let attach = "alter table parts attach partition east for values in ('e', 'w')";
+    db.execute("delete from east").await;
+    match version::streams_attached() {
+        true => db.execute(attach).await,
+        // What docs/DELIVERY.md says to do.
+        false => {
+            db.execute("create table other (id int primary key)").await;
+            let publish = "alter publication supabase_realtime add table other";
+            db.execute(&format!("begin; {attach}; {publish}; commit")).await;
+        }
+    }
     db.execute("insert into parts (id, region) values (4, 'w')").await;
     assert_eq!(
         shorts(&mut root, &db, &server).await,

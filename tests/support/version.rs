@@ -34,6 +34,12 @@ pub fn streams_generated() -> bool {
     !pgoutput() || cluster::shared().installation().major >= 18
 }
 
+/// Whether a partition that was written to before it was attached is streamed: pgoutput of PostgreSQL 14 goes on passing it over
+/// until a publication is altered.
+pub fn streams_attached() -> bool {
+    !pgoutput() || cluster::shared().installation().major >= 15
+}
+
 /// The Postgres of this major version. Fails, with what to do, where there is none.
 pub fn installation(major: u32) -> Installation {
     let found =

@@ -440,10 +440,13 @@ async fn slots_that_postgres_synchronises_go_on_under_load() {
     pair.fail_over().await;
     ready(server.address).await;
     got.extend(rows(&mut stays, 100).await.0);
-    let next = writer.stop().await;
-    let rest = usize::try_from(next).expect("small") - got.len();
-    got.extend(rows(&mut stays, rest).await.0);
-    assert!(got.into_iter().eq(0..next), "each once, in order");
+    writer.stop().await;
+    // A commit that the standby did not have yet when the primary died is gone, and nobody was shown it.
+    let kept = "select string_agg(id::text, ' ' order by id) from n";
+    let kept = pair.database().await.text(kept).await;
+    let kept: Vec<i64> = kept.split(' ').map(|id| id.parse().expect("a number")).collect();
+    got.extend(rows(&mut stays, kept.len() - got.len()).await.0);
+    assert_eq!(got, kept, "each once, in order");
     assert_eq!(told(&stays), Vec::<String>::new());
     let slot = "select (failover and active)::text from pg_replication_slots where slot_name = 'rowcast_own'";
     assert_eq!(pair.database().await.text(slot).await, "true");

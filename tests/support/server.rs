@@ -225,9 +225,10 @@ pub fn config(database: &ConnectSettings, slot: &str) -> Config {
     config.replication.slot = format!("rowcast_{slot}");
     // Clients that wait for a row say nothing.
     config.session.idle_timeout = LIMIT * 10;
-    // A machine that stands still for two seconds is no slow policy.
+    // On a busy machine, seconds without the processor are no slow policy, and minutes of a test are no long absence.
     config.policy.timeout = Duration::from_secs(20);
     config.snapshot.timeout = LIMIT * 10;
+    config.resume.window = LIMIT * 10;
     config.session.connect_error_backoff = Duration::ZERO;
     config.session.channel_error_backoff = Duration::ZERO;
     config

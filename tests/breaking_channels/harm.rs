@@ -124,6 +124,8 @@ async fn a_past_of_long_messages_can_be_joined() {
         "select realtime.send(jsonb_build_object('n', n, 'x', repeat('x', 200000)), 'e', 'tea') from generate_series(1, 20) n",
     )
     .await;
+    // What the server has yet to read would come as well.
+    server.passed(&db).await;
     let mut alice = user(&server, Version::V2, ALICE).await;
     let mut config = private();
     config["broadcast"]["replay"] = json!({"since": 0});

@@ -258,6 +258,7 @@ async fn who_comes_late_is_told_what_was_said() {
     let server = Server::start(&db).await;
     db.execute("select realtime.send(jsonb_build_object('n', n), 'e', 'room') from generate_series(1, 4) n")
         .await;
+    server.passed(&db).await;
     let config =
         r#"{"private": true, "broadcast": {"replication_ready": true, "replay": {"since": 0, "limit": 3}}}"#;
     let user = writer();

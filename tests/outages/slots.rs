@@ -5,7 +5,7 @@ use rowcast::dev::Installation;
 use serde_json::json;
 
 use super::{ROWS, Writer, inserts, not_ready, numbers, ready, service, told};
-use crate::support::{Client, Database, OwnCluster, Process, Server, Version, eventually, process};
+use crate::support::{Client, Database, Message, OwnCluster, Process, Server, Version, eventually, process};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_server_on_a_slot_waits_and_takes_over() {
@@ -43,6 +43,40 @@ async fn a_second_server_on_a_slot_waits_and_takes_over() {
     db.execute("insert into n values (1)").await;
     assert_eq!(numbers(&mut client, 1).await, [1]);
     second.stop().await;
+}
+
+/// Making one waits for every transaction that runs; channels may be joined meanwhile, rows are live only then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_is_being_made_says_what_it_waits_for() {
+    let cluster = OwnCluster::start(&[]).await;
+    let db = cluster.database().await;
+    db.execute(ROWS).await;
+    db.execute("grant select on n to service_role").await;
+    let old = db.connection().await;
+    old.batch_execute("begin; select txid_current()")
+        .await
+        .expect("a transaction");
+    let server = Server::launch(&db, |_| {}).await;
+    not_ready(
+        server.address,
+        &["is being made", "waits for every transaction", "pg_stat_activity"],
+    )
+    .await;
+    let mut client = Client::connect(&server, Version::V2, &service()).await;
+    client.enter("room", json!({})).await;
+    let join = json!({"config": {"postgres_changes": inserts()}});
+    client.push("n", "phx_join", join).await;
+    client.round_trip().await;
+    let live = |m: &Message| m.payload["message"] == "Subscribed to PostgreSQL";
+    assert!(!client.pending().iter().any(live), "nothing is followed yet");
+    old.batch_execute("commit").await.expect("its end");
+    ready(server.address).await;
+    told(&mut client, "n", "Subscribed to PostgreSQL").await;
+    db.execute("insert into n values (1); select realtime.send('{}', 'said', 'room', false)")
+        .await;
+    assert_eq!(numbers(&mut client, 1).await, [1]);
+    assert_eq!(client.heard("room").await.payload["event"], "said");
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

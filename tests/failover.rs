@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::events::reader::Reader;
 use crate::outages::Writer;
+use crate::support::server::ready;
 use crate::support::{Client, Database, Pair, Process, Server, Version, eventually, server, token, version};
 
 const ROWS: &str = "create table n (id int primary key); alter publication supabase_realtime add table n;
@@ -41,13 +42,6 @@ async fn pair() -> (Pair, Database, Server) {
     ready(server.address).await;
     let db = pair.database().await;
     (pair, db, server)
-}
-
-async fn ready(server: SocketAddr) {
-    eventually("/readyz says yes", || async {
-        (server::get(server, "/readyz").await.0 == 200).then_some(())
-    })
-    .await;
 }
 
 async fn insert(db: &Database, from: i64, to: i64) {

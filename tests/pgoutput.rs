@@ -26,13 +26,6 @@ async fn alice(server: &Server) -> Client {
     Client::connect(server, Version::V2, &token).await
 }
 
-async fn ready(server: &Server) {
-    eventually("the stream is live", || async {
-        (server.get("/readyz").await.0 == 200).then_some(())
-    })
-    .await;
-}
-
 fn notes() -> Value {
     json!([{"event": "*", "schema": "public", "table": "notes"}])
 }
@@ -188,7 +181,6 @@ async fn a_published_table_that_cannot_be_had_is_refused_until_it_can() {
     holder.batch_execute(hold).await.expect("a lock");
     let server = start(&db).await;
     let mut client = alice(&server).await;
-    ready(&server).await;
     client.join("room", json!({"postgres_changes": notes()})).await;
     let refused = client.system("room").await;
     assert_eq!(refused["status"], "error", "{refused}");
@@ -220,7 +212,6 @@ async fn a_slot_keeps_its_plugin_over_a_restart() {
     db.execute(&format!("insert into members values (1, '{ALICE}')"))
         .await;
     let first = start(&db).await;
-    ready(&first).await;
     first.stop().await;
     let server = Server::start_with(&db, |config| config.replication.plugin = Plugin::Auto).await;
     let mut client = alice(&server).await;

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::support::token::service;
-use crate::support::{Client, Database, Program, Server, Version, eventually};
+use crate::support::{Client, Database, Program, Server, Version};
 
 fn binding(table: &str) -> Value {
     json!({"event": "*", "schema": "public", "table": table, "snapshot": true})
@@ -35,14 +35,6 @@ async fn snapshot(client: &mut Client, topic: &str, changes: Value) -> (Value, V
     let live = client.system(topic).await;
     assert_eq!(live["message"], "Subscribed to PostgreSQL", "{live}");
     (reply, rows)
-}
-
-/// Waits until row changes flow: what locks or runs by then keeps no slot from being made.
-async fn up(server: &Server) {
-    eventually("row changes flow", || async {
-        (server.get("/readyz").await.0 == 200).then_some(())
-    })
-    .await;
 }
 
 /// The next `system` message that does not say that a snapshot begins.

@@ -32,10 +32,6 @@ async fn a_thousand_stalled_sockets_cost_a_bounded_amount() {
     let process = Process::serve(&db.settings, &format!("rowcast_{}", db.name), &settings).await;
     let address = process.address;
     let metric = async |name: &str| server::metric(address, name).await.unwrap_or_default();
-    eventually("it is ready", || async {
-        (server::get(address, "/readyz").await.0 == 200).then_some(())
-    })
-    .await;
     let service = token::token("service_role", json!({}));
     // Each has a topic, and so bytes, of its own.
     let stalled: Vec<Client> = stream::iter(0..STALLED)

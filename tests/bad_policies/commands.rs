@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::SCHEMA;
-use crate::support::{Database, Server, eventually, process, token};
+use crate::support::{Database, Server, process, token};
 
 async fn database() -> Database {
     let db = Database::new().await;
@@ -168,8 +168,6 @@ async fn the_list_is_for_the_service_role() {
         token::signed(token::SECRET, &claims)
     };
     let right = token::signed(token::SECRET, &service);
-    let ready = async || server.get("/readyz").await.0 == 200;
-    eventually("the feed has started", || async { ready().await.then_some(()) }).await;
     for path in ["/api/policies", "/realtime/v1/api/policies"] {
         let url = format!("{}{path}", server.url());
         let get = async |name: &str, value: &str| {

@@ -17,6 +17,7 @@ use rowcast::postgres::ConnectSettings;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use crate::support::server::ready;
 use crate::support::{Client, eventually, own, server, token};
 
 const ROWS: &str = "create table n (id int primary key); alter publication supabase_realtime add table n";
@@ -80,13 +81,6 @@ async fn not_ready(address: SocketAddr, words: &[&str]) -> String {
         found.then_some(body)
     })
     .await
-}
-
-async fn ready(address: SocketAddr) {
-    eventually("/readyz says yes", || async {
-        (server::get(address, "/readyz").await.0 == 200).then_some(())
-    })
-    .await;
 }
 
 /// Waits until a topic has been told this in a system message.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Copy, binding, end, selected, service, snapshot, up};
+use super::{Copy, binding, end, selected, service, snapshot};
 use crate::support::{Client, Database, OwnCluster, Server, Version, eventually, own};
 
 const TABLE: &str = "
@@ -17,7 +17,6 @@ async fn transactions_that_are_under_way_come_when_they_commit() {
     db.execute("insert into t values (1, 'before'), (2, 'before')")
         .await;
     let server = Server::start(&db).await;
-    up(&server).await;
     let (early, late) = (db.connection().await, db.connection().await);
     for (connection, sql) in [
         (
@@ -58,7 +57,6 @@ async fn a_commit_that_nobody_sees_yet_comes_behind_the_snapshot() {
     db.execute("insert into t values (1, 'before'), (2, 'before')")
         .await;
     let server = Server::start(&db).await;
-    up(&server).await;
     let mut witness = Client::connect(&server, Version::V2, &service()).await;
     witness
         .subscribe("room", json!([{"event": "*", "schema": "public", "table": "t"}]))
@@ -160,7 +158,6 @@ async fn a_snapshot_that_the_window_has_left_behind_begins_again() {
     db.execute("insert into t values (1, 'one')").await;
     // Nothing stays in it.
     let server = Server::start_with(&db, |config| config.resume.window_bytes = 1).await;
-    up(&server).await;
     let mut client = Client::connect(&server, Version::V2, &service()).await;
     let lock = Lock::take(&db).await;
     client
@@ -200,7 +197,6 @@ async fn a_cursor_takes_the_place_of_a_snapshot() {
     db.execute(TABLE).await;
     db.execute("insert into t values (1, 'one')").await;
     let server = Server::start(&db).await;
-    up(&server).await;
     let mut client = Client::connect(&server, Version::V2, &service()).await;
     let (reply, rows) = snapshot(&mut client, "room", json!([binding("t")])).await;
     assert_eq!(rows.len(), 1);
@@ -254,7 +250,6 @@ async fn equal_snapshots_are_read_once() {
     db.execute("insert into t select n, 'x' from generate_series(1, 50) as n")
         .await;
     let server = Server::start_with(&db, |config| config.snapshot.parallel = 1).await;
-    up(&server).await;
     let mut client = Client::connect(&server, Version::V2, &service()).await;
     let mut old = Client::connect(&server, Version::V1, &service()).await;
     let lock = Lock::take(&db).await;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{service, up};
+use super::service;
 use crate::support::{Client, Database, Server, Version, token};
 
 async fn get(server: &Server, path: &str, token: &str) -> (u16, Value) {
@@ -25,7 +25,6 @@ async fn rows_and_the_cursor_behind_them() {
     )
     .await;
     let server = Server::start(&db).await;
-    up(&server).await;
     let (status, body) = get(
         &server,
         "/realtime/v1/api/rows?table=t&schema=s&filter=id=lte.2",

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Copy, binding, end, selected, service, up};
+use super::{Copy, binding, end, selected, service};
 use crate::support::{Client, Database, Server, Version, eventually};
 
 /// More than half an outbox and a socket hold.
@@ -26,7 +26,6 @@ async fn who_reads_far_slower_than_others_goes_on_alone() {
         config.session.write_timeout = std::time::Duration::from_secs(60);
     })
     .await;
-    up(&server).await;
     let mut quick = Client::connect(&server, Version::V2, &service()).await;
     let mut stalled = Client::connect_narrow(&server, Version::V2, &service()).await;
     let blocker = db.connection().await;

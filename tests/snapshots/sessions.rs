@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Copy, binding, selected, service, up};
+use super::{Copy, binding, selected, service};
 use crate::support::{Client, Database, Server, Version};
 
 /// More than half an outbox and a socket hold.
@@ -28,7 +28,6 @@ async fn whoever_is_cut_off_between_its_rows_gets_all_of_them() {
         config.resume.acknowledge = std::time::Duration::from_millis(20);
     })
     .await;
-    up(&server).await;
     let token = format!("{}&session=one", service());
     let join = json!({"config": {"postgres_changes": [binding("t")]}});
     for _ in 0..3 {

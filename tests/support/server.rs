@@ -173,6 +173,11 @@ pub async fn follows(url: &str, ended: impl Fn() -> bool) {
     .await;
 }
 
+/// Waits until `/readyz` says yes.
+pub async fn ready(address: SocketAddr) {
+    follows(&format!("http://{address}"), || false).await;
+}
+
 /// See [`Server::passed`].
 pub async fn passed(address: SocketAddr, database: &Database) {
     let target = database
